@@ -1,0 +1,95 @@
+"""Bytes in, whole lines out: half lines are kept, lines that are too long are passed over.
+
+What every splitter promises: a line is given out once, when its newline has come; what is kept
+never exceeds `max_line_bytes`; and `pending_bytes` tells how much of what was fed has not been
+given out, so that the position of a file can stand at the start of its unfinished line.
+"""
+
+from __future__ import annotations
+
+import re
+
+_NULS = re.compile(rb"(?:^|(?<=\n))\0+")
+
+
+class LineSplitter:
+    """Splits the bytes of one file into lines, without their line ends."""
+
+    __slots__ = ("_kept", "_max_line_bytes", "_parts", "dropping", "too_long")
+
+    def __init__(self, max_line_bytes: int) -> None:
+        self._max_line_bytes = max_line_bytes
+        self._parts: list[bytes] = []
+        self._kept = 0
+        self.dropping = False
+        """In the middle of a line that is too long: bytes are passed over to the next newline."""
+        self.too_long = 0
+        """How many lines have been too long; whoever reads the count sets it back to 0."""
+
+    @property
+    def pending_bytes(self) -> int:
+        """How many bytes of the unfinished line are kept."""
+        return self._kept
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Give the lines that `data` completes; an empty line stays, as `b""`.
+
+        NULs at the start of a line are no part of it: a writer that goes on at its old offset
+        after a truncation leaves a hole of them, a crashed host a run.
+        """
+        if b"\0" in data:
+            data = self._without_nuls(data)
+        lines = data.split(b"\n")
+        rest = lines.pop()
+        if self.dropping:
+            if not lines:
+                return lines
+            self.dropping = False
+            self.too_long += 1
+            del lines[0]
+        elif lines and self._kept:
+            self._parts.append(lines[0])
+            lines[0] = b"".join(self._parts)
+            self._parts.clear()
+            self._kept = 0
+        if lines and len(data) + len(lines[0]) > self._max_line_bytes:
+            lines = self._without_too_long(lines)
+        if rest:
+            self._keep(rest)
+        return lines
+
+    def finish(self) -> bytes | None:
+        """Give the line whose newline will not come any more, if there is one."""
+        if self.dropping:
+            self.dropping = False
+            self.too_long += 1
+            return None
+        line = b"".join(self._parts)
+        self._parts.clear()
+        self._kept = 0
+        return line or None
+
+    def forget(self) -> None:
+        """Drop the unfinished line: its bytes are gone from the file or will be fed again."""
+        self._parts.clear()
+        self._kept = 0
+        self.dropping = False
+
+    def _keep(self, rest: bytes) -> None:
+        self._parts.append(rest)
+        self._kept += len(rest)
+        if self._kept > self._max_line_bytes:
+            self._parts.clear()
+            self._kept = 0
+            self.dropping = True
+
+    def _without_too_long(self, lines: list[bytes]) -> list[bytes]:
+        fitting = [line for line in lines if len(line) <= self._max_line_bytes]
+        self.too_long += len(lines) - len(fitting)
+        return fitting
+
+    def _without_nuls(self, data: bytes) -> bytes:
+        if self._kept or self.dropping:
+            first, newline, others = data.partition(b"\n")
+            return first + newline + _NULS.sub(b"", others) if newline else data
+        return _NULS.sub(b"", data)
