@@ -77,12 +77,16 @@ def chains(path: str) -> Iterator[tuple[str, ...]]:
         yield (*keys[:depth], ".".join(keys[depth:]))
 
 
+WAYS = Memo(lambda path: tuple(chains(path)))
+"""The `chains` of a path, kept."""
+
+
 def get(record: Any, path: str) -> Any:
     """Take what is at `a.b.c` (`choices.0.text`: an index; `"a.b"` may be one key); `None` if it is not there."""
-    for chain in chains(path):
+    for chain in WAYS[path]:
         value = record
         for key in chain:
-            value = step(value, key)
+            value = value.get(key) if type(value) is dict else step(value, key)
             if value is None:
                 break
         else:
@@ -156,7 +160,7 @@ def timestamp(value: Any) -> float | None:
     if type(value) is str:
         try:
             when = datetime.fromisoformat(value)
-            if when.tzinfo is not None:  # what most loggers write
+            if when.tzinfo is not None and when.year > 1972:  # what most loggers write
                 return when.timestamp()
         except (ValueError, OverflowError):
             if len(value) > 40:
@@ -169,10 +173,9 @@ def timestamp(value: Any) -> float | None:
                 when = datetime.fromisoformat(text)
             except ValueError:
                 return None
-        try:
-            return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
-        except (ValueError, OverflowError):
+        if when.year <= 1972:  # Go's zero time
             return None
+        return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
     if type(value) is int or type(value) is float:
         for limit, divisor in ((1e11, 1.0), (1e14, 1e3), (1e17, 1e6), (1e20, 1e9)):
             if 1e8 * divisor <= value < limit:
@@ -655,6 +658,13 @@ def _by_code(code: str) -> str | None:
     ) or (_BY_CODE.get(re.sub(r"[^a-z]", "", code.rsplit(".", 1)[-1].lower())))
 
 
+def _said(message: str, kinds: tuple[tuple[str, re.Pattern[str]], ...]) -> str | None:
+    return next((kind for kind, pattern in kinds if pattern.search(message)), None)
+
+
+_SAID = Memo(lambda message: _said(message, _MESSAGE))
+_REFINED = Memo(lambda message: _said(message, _MESSAGE[:2]))
+"""What a message adds to a code or a status that says little: only what neither has a word for."""
 _KINDS = Memo(lambda word: _by_code(word) if " " not in word else None)
 
 
@@ -709,7 +719,8 @@ def error_type(status: Any, *errors: Any) -> str:
     for kind in (*named, by_status):
         if kind and kind not in _VAGUE:
             return kind
-    for kind, pattern in _MESSAGE[:2] if named or by_status else _MESSAGE:
-        if any(pattern.search(message) for message in messages):
-            return kind
+    said = _REFINED if named or by_status else _SAID
+    for message in messages:
+        if kind := said[message]:
+            return str(kind)
     return named[0] if named else by_status or "other"

@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -115,7 +116,8 @@ _TEXTS = frozenset(
 )
 
 
-_CHAINS = fields.Memo(lambda path: tuple(fields.chains(path)))
+_MEMOS = {read: fields.Memo(READERS[read]) for read in (*_TEXTS, "status")}
+"""One for all tables and shapes, so that what is kept stays small."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +131,7 @@ class At:
     @property
     def chains(self) -> tuple[tuple[str, ...], ...]:
         """The ways to read the path: as one key with dots in it, and key by key."""
-        chains: tuple[tuple[str, ...], ...] = _CHAINS[self.path]
+        chains: tuple[tuple[str, ...], ...] = fields.WAYS[self.path]
         return chains
 
 
@@ -148,6 +150,11 @@ class Const:
 
 
 Source = tuple[At | Sum | Const, ...]
+Place = tuple[int, str, At | Sum | Const]
+"""Where in its table a source is, of which field, and the source."""
+
+
+Find = Callable[[Record], "dict[str, Any] | None"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,6 +180,17 @@ class Table:
     bodies: tuple[Table, ...] = ()
     body_at: tuple[str, ...] = ()
     inside: tuple[str, ...] = ()
+    by_key: Mapping[str | None, list[Place]] = field(init=False, repr=False, compare=False)
+    """The places by the first key of their ways; by `None` those that need no record."""
+
+    def __post_init__(self) -> None:
+        by_key: dict[str | None, list[Place]] = {}
+        takes = [(name, take) for name, source in self.sources.items() for take in source]
+        for order, (name, take) in enumerate(takes):
+            heads: set[str | None] = {chain[0] for chain in _chains(take)}
+            for head in heads or {None}:
+                by_key.setdefault(head, []).append((order, name, take))
+        object.__setattr__(self, "by_key", by_key)
 
     @classmethod
     def from_toml(cls, name: str, mapping: Mapping[str, Any]) -> Table:
@@ -240,78 +258,87 @@ class Table:
 
     def find(self, record: Record) -> dict[str, Any]:
         """Read all the fields that are there, without asking whether they make a request; errors as a list."""
+        places = {place[0]: place for key in (*record, None) for place in self.by_key.get(key, ())}
         found: dict[str, Any] = {}
-        for name, source in self.sources.items():
-            for take in source:
-                value = _read(take, record)
-                if value is None:
-                    continue
-                if name == "error":
-                    found.setdefault(name, []).append(value)
-                    continue
+        for order in sorted(places):
+            _, name, take = places[order]
+            if name in found and name != "error":
+                continue
+            value = _read(take, record)
+            if value is None:
+                continue
+            if name == "error":
+                found.setdefault(name, []).append(value)
+            else:
                 found[name] = value
-                break
         if self.input_excludes_cache:
             _add(found, "input_tokens", ("cache_read_tokens", "cache_write_tokens"))
         if self.output_excludes_reasoning:
             _add(found, "output_tokens", ("reasoning_tokens",))
         return found
 
-    def request(self, record: Record) -> Request | None:
-        """Read the finished request that a record of this format tells; `None` where it tells of none."""
-        found = self.find(record)
-        if self.bodies:
-            found = self._with_body(record, found)
-        return finish(found) if self.is_enough(found) else None
-
     def parse(self, record: Record) -> tuple[Request, ...] | None:
         """Do what the table's parser does, for any record, slowly."""
-        if not self.claims(record):
+        return self.parse_with(
+            record,
+            lambda record: self.find(record) if self.claims(record) else None,
+            lambda body: next(
+                (table.find(body) for table in self.bodies if table.claims(body)), None
+            ),
+        )
+
+    def parse_with(self, record: Record, find: Find, find_body: Find) -> tuple[Request, ...] | None:
+        """Do what the table's parser does, by functions that read a record and a body; `None`: not of mine."""
+        found = find(record)
+        if found is None:
             return None
-        request = self.request(record)
-        if request is not None:
-            return (request,)
-        for key in self.inside:
+        request = self.request(record, found, find_body)
+        for key in self.inside if request is None else ():
             inner = record.get(key)
             if type(inner) is dict and inner:
                 # What is beside it (the time, a trace) counts where the inner record does not tell it.
-                request = self.request({**record, key: None, **inner})
+                opened = {**record, key: None, **inner}
+                found = find(opened)
+                request = None if found is None else self.request(opened, found, find_body)
                 if request is not None:
-                    return (request,)
-        return () if self.when else None
+                    break
+        if request is None:
+            return () if self.when else None
+        return (request,)
+
+    def request(self, record: Record, found: dict[str, Any], find_body: Find) -> Request | None:
+        """Make the finished request that a record and the body in it tell; `None` where they tell of none."""
+        for path in self.body_at:
+            if fields.WAYS[path][-1][0] not in record:
+                continue
+            body = _opened(fields.get(record, path))
+            told = find_body(body) if body is not None else None
+            if told is not None:
+                found = _merged(found, told)
+                break
+        return finish(found) if self.is_enough(found) else None
 
     def is_enough(self, found: Mapping[str, Any]) -> bool:
         """Tell whether what was found makes a finished request, by `needs`."""
         return all(any(name in found for name in group) for group in self.needs)
 
-    def _with_body(self, record: Record, found: dict[str, Any]) -> dict[str, Any]:
-        body = self._body(record)
-        if body is None:
-            return found
-        merged = {**body, **found}
-        if "error" in body and "error" in found:
-            merged["error"] = [*body["error"], *found["error"]]
-        if "input_tokens" in body or "output_tokens" in body:
-            for name in COUNTS:
-                merged.pop(name, None)
-                if name in body:
-                    merged[name] = body[name]
-        for name in ("model", "finish_reason"):  # what answered is told by the answer
+
+def _merged(found: dict[str, Any], body: dict[str, Any]) -> dict[str, Any]:
+    """Lay what a line tells over what the body in it tells; of the answer itself the body knows better."""
+    merged = {**body, **found}
+    if "error" in body and "error" in found:
+        merged["error"] = [*body["error"], *found["error"]]
+    if "input_tokens" in body or "output_tokens" in body:
+        for name in COUNTS:
+            merged.pop(name, None)
             if name in body:
                 merged[name] = body[name]
-        for name in ("id", "final"):  # the line is one request of its own
-            merged.pop(name, None)
-        return merged
-
-    def _body(self, record: Record) -> dict[str, Any] | None:
-        for path in self.body_at:
-            body = _opened(fields.get(record, path))
-            if body is None:
-                continue
-            for table in self.bodies:
-                if table.claims(body):
-                    return table.find(body)
-        return None
+    for name in ("model", "finish_reason"):
+        if name in body:
+            merged[name] = body[name]
+    for name in ("id", "final"):  # the line is one request of its own
+        merged.pop(name, None)
+    return merged
 
 
 def finish(found: Mapping[str, Any]) -> Request:
@@ -377,11 +404,20 @@ def compile_table(*tables: Table) -> Parser:
     return _Compiled(tables).parse
 
 
+def _compile_find(*tables: Table) -> Find:
+    """Make a function that gives what the first table that claims a record finds in it."""
+    parse: Any = _Compiled(tables, gives_found=True).parse
+    return lambda record: parse(record, {})
+
+
 class _Compiled:
     """What a parser keeps: a function for each shape of record, and how often the others came."""
 
-    def __init__(self, tables: tuple[Table, ...]) -> None:
+    def __init__(self, tables: tuple[Table, ...], *, gives_found: bool = False) -> None:
         self.tables = tables
+        self.gives_found = gives_found
+        self.finds: dict[int, tuple[Find, Find]] = {}
+        """For each table with bodies, what reads its records and what reads their bodies."""
         self.takes: dict[tuple[str, ...], Take] = {}
         self.seen: dict[Any, int] = {}
         self.shapes = 0
@@ -391,16 +427,21 @@ class _Compiled:
         """The one that was called last."""
         takes, first, leaves = self.takes, self.first, self.leaves
         last: Take = _miss
+        before: Take = _miss
 
         def parse(record: Record, memory: Memory, /) -> Any:
             take = takes.get(tuple(record))
             return first(record) if take is None else take(record)
 
         def parse_one(record: Record, memory: Memory, /) -> Any:
-            # Most lines have the shape of the line before.
-            nonlocal last
+            # Most lines have the shape of one of the two that came last (the good ones and the failed ones).
+            nonlocal last, before
             requests = last(record)
             if requests is not MISS:
+                return requests
+            requests = before(record)
+            if requests is not MISS:
+                last, before = before, last
                 return requests
             take = takes.get(tuple(record))
             if take is None:
@@ -408,17 +449,22 @@ class _Compiled:
             self.leaf = take
             requests = take(record)
             if self.leaf in leaves:
-                last = self.leaf
+                last, before = self.leaf, last
             return requests
 
         self.parse: Parser = parse if len(tables) > 1 else parse_one
 
-    def general(self, record: Record) -> tuple[Request, ...] | None:
+    def general(self, record: Record) -> Any:
         for table in self.tables:
-            requests = table.parse(record)
-            if requests is not None:
-                return requests
+            answer = self.by_table(table, record)
+            if answer is not None:
+                return answer
         return None
+
+    def by_table(self, table: Table, record: Record) -> Any:
+        if self.gives_found:
+            return table.find(record) if table.claims(record) else None
+        return table.parse(record)
 
     def is_due(self, shape: Any) -> bool:
         """Tell whether a shape has come often enough to be compiled, and there is room."""
@@ -433,7 +479,7 @@ class _Compiled:
         self.shapes += 1
         return True
 
-    def first(self, record: Record) -> tuple[Request, ...] | None:
+    def first(self, record: Record) -> Any:
         if len(record) <= MAX_KEYS:
             shape = tuple(record)
             if self.is_due(shape):
@@ -460,19 +506,21 @@ class _Compiled:
 
     def of_table(self, table: Table, shape: tuple[str, ...]) -> Take:
         keys = frozenset(shape)
-        if any(key in keys for key in table.inside) or any(
-            path.split(".")[0] in keys for path in table.body_at
-        ):
-            # What is inside decides. The places that cannot be there are left off all the same, unless
-            # the record may be read together with another one inside it.
-            return table.parse
+        heads = {path.partition(".")[0] for path in table.body_at}
+        if not self.gives_found and not keys.isdisjoint((*table.inside, *heads)):
+            # What is inside has shapes of its own.
+            if id(table) not in self.finds:
+                line = replace(table, bodies=(), body_at=(), inside=())
+                self.finds[id(table)] = _compile_find(line), _compile_find(*table.bodies)
+            find, find_body = self.finds[id(table)]
+            return lambda record: table.parse_with(record, find, find_body)
         return self.known(table, {(): keys})
 
     def known(self, table: Table, known: Keys) -> Take:
         """Give the function for records of which these keys are known: it looks at one object more, or reads."""
         wide = _widest(table, known)
         if wide is None:
-            leaf = _written(table, known)
+            leaf = _written(table, known, gives_found=self.gives_found)
             self.leaves.add(leaf)
             return leaf
         takes: dict[Any, Take] = {}
@@ -489,7 +537,7 @@ class _Compiled:
             if len(inner_shape or ()) <= MAX_KEYS and self.is_due((id(takes), inner_shape)):
                 keys = frozenset(inner_shape or ())
                 takes[inner_shape] = self.known(table, {**known, wide: keys})
-            return table.parse(record)
+            return self.by_table(table, record)
 
         return take
 
@@ -509,13 +557,13 @@ def _widest(table: Table, known: Keys) -> tuple[str, ...] | None:
 
 
 def _may_claim(table: Table, keys: frozenset[str]) -> bool:
-    return all(any(chain[0] in keys for chain in _CHAINS[path]) for path, _ in table.when)
+    return all(any(chain[0] in keys for chain in fields.WAYS[path]) for path, _ in table.when)
 
 
-def _written(table: Table, known: Keys) -> Take:
+def _written(table: Table, known: Keys, *, gives_found: bool) -> Take:
     """Write, compile and give the function of a table for records with known keys."""
     writer = _Writer(table, known)
-    code = compile(writer.source(), f"<table {table.name}>", "exec")
+    code = compile(writer.source(gives_found=gives_found), f"<table {table.name}>", "exec")
     # The source holds nothing but this module's text and the table's own words, quoted: no word of a record.
     exec(code, writer.names)  # noqa: S102
     take: Take = writer.names["take"]
@@ -538,6 +586,7 @@ class _Writer:
             "step": fields.step,
             "get": fields.get,
             "holds": _holds,
+            "is_one": _is_one,
             "error_type": fields.error_type,
             "number_": fields.number,
         }
@@ -557,7 +606,7 @@ class _Writer:
     def memo(self, read: str) -> str:
         name = f"memo_{read}"
         if name not in self.names:
-            self.names[name] = fields.Memo(READERS[read])
+            self.names[name] = _MEMOS[read]
         return name
 
     def reachable(self, chain: tuple[str, ...]) -> bool:
@@ -643,9 +692,23 @@ class _Writer:
             self.lines.append(
                 f"{target} = {self.memo(read)}[{v}] if type({v}) is int else {self.name(READERS[read], 'read')}({v})"
             )
+        elif read == "timestamp":
+            reader = self.name(fields.timestamp, "read")
+            self.names["iso"] = datetime.fromisoformat
+            self.lines += [
+                f"if type({v}) is str:",
+                f"    try: {target} = iso({v})",
+                f"    except ValueError: {target} = {reader}({v})",
+                "    else:",
+                f"        if {target}.tzinfo is not None and {target}.year > 1972: {target} = {target}.timestamp()",
+                f"        else: {target} = {reader}({v})",
+                f"else: {target} = None if {v} is None else {reader}({v})",
+            ]
         elif read == "cost":
             self.names["cost"] = fields.cost
-            self.lines.append(f"{target} = {v} if type({v}) is float and 0.0 <= {v} < 1e12 else cost({v})")
+            self.lines.append(
+                f"{target} = {v} if type({v}) is float and 0.0 <= {v} < 1e12 else cost({v})"
+            )
         else:
             reader = self.name(READERS[read], "read")
             self.lines.append(f"{target} = None if {v} is None else {reader}({v})")
@@ -719,35 +782,44 @@ class _Writer:
 
     def condition(self, path: str, values: tuple[Any, ...] | None) -> str | None:
         """Write a condition; `None` where it can never hold in this shape."""
-        reachable = [chain for chain in _CHAINS[path] if self.reachable(chain)]
+        reachable = [chain for chain in fields.WAYS[path] if self.reachable(chain)]
         if not reachable:
             return None
-        return (
-            f"holds(record, {path!r}, {self.name(values, 'values')})"
-            if values is not None
-            else (f"get(record, {path!r}) is not None")
-        )
+        if len(reachable) > 1:
+            return f"holds(record, {path!r}, {self.name(values, 'values')})"
+        access = self.access(reachable[0])
+        if values is None:
+            return f"({access} is not None)"
+        return f"is_one({access}, {self.name(values, 'values')})"
 
-    def source(self) -> str:
-        """Write the whole function."""
+    def source(self, *, gives_found: bool = False) -> str:
+        """Write the whole function: it gives requests, or what `Table.find` gives."""
         table, none = self.table, "()" if self.table.when else "None"
-        head: list[str] = []
         for path, values in table.when:
             condition = self.condition(path, values)
-            head.append("return None" if condition is None else f"if not {condition}: return None")
+            self.lines.append(
+                "return None" if condition is None else f"if not {condition}: return None"
+            )
         for path, values in table.unless:
             condition = self.condition(path, values)
             if condition is not None:
-                head.append(f"if {condition}: return None")
-        self.lines = head
+                self.lines.append(f"if {condition}: return None")
         done: set[str] = set()
-        for group in table.needs:
+        for group in () if gives_found else table.needs:
             self.need([name for name in group if name not in EVIDENCE], [*group], done, none)
         for name in _FIELDS:
-            if name not in done and name not in EVIDENCE:
+            if name not in done and (gives_found or name not in EVIDENCE):
                 self.field(name)
-        self.ending()
-        return "def take(record):\n" + "\n".join("    " + line for line in self.guard() + self.lines) + "\n"
+        self.parts()
+        if gives_found:
+            self.found()
+        else:
+            self.ending()
+        return (
+            "def take(record):\n"
+            + "\n".join("    " + line for line in self.guard() + self.lines)
+            + "\n"
+        )
 
     def need(self, plain: list[str], group: list[str], done: set[str], none: str) -> None:
         """Write that one field of a group must be there; what is only evidence is read where nothing else is."""
@@ -769,11 +841,7 @@ class _Writer:
 
     def ending(self) -> None:
         """Write what `finish` does, as far as this shape needs it."""
-        can, lines, table = self.can, self.lines, self.table
-        if table.input_excludes_cache:
-            self.add("input_tokens", ("cache_read_tokens", "cache_write_tokens"))
-        if table.output_excludes_reasoning:
-            self.add("output_tokens", ("reasoning_tokens",))
+        can, lines = self.can, self.lines
         failed = ["error"] if "error" in can else []
         if "status_code" in can:
             failed.append(
@@ -840,6 +908,24 @@ class _Writer:
             f"return (Request({', '.join(f'{key}={value}' for key, value in made.items())}),)"
         )
 
+    def found(self) -> None:
+        """Write the giving back of all that was found."""
+        self.lines.append("found = {}")
+        for name in self.can:
+            self.lines.append(
+                f"if {name}: found[{name!r}] = [*{name}]"
+                if name == "error"
+                else f"if {name} is not None: found[{name!r}] = {name}"
+            )
+        self.lines.append("return found")
+
+    def parts(self) -> None:
+        """Write that parts are added to a whole that the source gives without them."""
+        if self.table.input_excludes_cache:
+            self.add("input_tokens", ("cache_read_tokens", "cache_write_tokens"))
+        if self.table.output_excludes_reasoning:
+            self.add("output_tokens", ("reasoning_tokens",))
+
     def add(self, name: str, parts: tuple[str, ...]) -> None:
         """Write that parts are to be added to what the source calls the whole."""
         for part in parts:
@@ -890,11 +976,15 @@ def _read(take: At | Sum | Const, record: Record) -> Any:
 
 
 def _holds(record: Record, path: str, values: tuple[Any, ...] | None) -> bool:
+    if not any(chain[0] in record for chain in fields.WAYS[path]):
+        return False
     value = fields.get(record, path)
-    if values is None:
-        return value is not None
-    # `True == 1` in Python, but not in a log.
-    return any(value == one and type(value) is type(one) for one in values)
+    return value is not None if values is None else _is_one(value, values)
+
+
+def _is_one(value: Any, values: tuple[Any, ...]) -> bool:
+    """Tell whether a value is among others; `True == 1` in Python, but not in a log."""
+    return value in values and any(value == one and type(value) is type(one) for one in values)
 
 
 def _add(found: dict[str, Any], name: str, parts: Iterable[str]) -> None:

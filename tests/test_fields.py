@@ -150,7 +150,18 @@ def test_every_spelling_of_a_time_is_the_same_time(value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["", "now", "2026-13-01T00:00:00Z", "2026-01-01T00:00:99Z", 12, -1, True, 1e30]
+    "value",
+    [
+        "",
+        "now",
+        "2026-13-01T00:00:00Z",
+        "2026-01-01T00:00:99Z",
+        "0001-01-01T00:00:00Z",
+        12,
+        -1,
+        True,
+        1e30,
+    ],
 )
 def test_what_is_no_time_is_none(value: Any) -> None:
     assert fields.timestamp(value) is None

@@ -111,33 +111,32 @@ def test_the_others_claim_no_line_of_generic(case: str) -> None:
 
 
 ALL = [record for case in CASES for record in records(GOLDEN / f"{case}.jsonl")]
-ODD = st.sampled_from(
-    [
-        None,
-        True,
-        False,
-        0,
-        -1,
-        1.5,
-        2**70,
-        1e308,
-        "",
-        "x",
-        "\x00",
-        "99",
-        "{",
-        '{"a":1}',
-        [],
-        [[]],
-        [None],
-        {},
-    ]
-    + [{"a": {}}, [{"usage": []}], "2026-01-01T00:00:00Z", "é" * 300]
+ODD: st.SearchStrategy[Any] = st.sampled_from(
+    (
+        *(
+            None,
+            True,
+            False,
+            0,
+            -1,
+            1.5,
+            2**70,
+            1e308,
+            "",
+            "x",
+            "\x00",
+            "99",
+            "{",
+            '{"a":1}',
+            "é" * 300,
+        ),
+        *([], [[]], [None], {}, {"a": {}}, [{"usage": []}], "2026-01-01T00:00:00Z"),
+    )
 )
 
 
 @st.composite
-def damaged(draw: st.DrawFn) -> dict[str, Any]:
+def damaged(draw: st.DrawFn) -> Any:
     """Take a golden record and drop, exchange, wrap or rename some of what is in it."""
     record = copy.deepcopy(draw(st.sampled_from(ALL)))
     for _ in range(draw(st.integers(1, 5))):
@@ -224,7 +223,8 @@ def test_a_parser_is_introduced_by_one_line(name: str) -> None:
 )
 def test_real_samples_give_the_totals_expected_of_them(path: str, nested: int) -> None:
     expected = json.loads((SAMPLES / "EXPECTED.json").read_text(encoding="utf-8"))["files"][path]
-    reader, rows, hits = Reader(), {}, 0
+    reader, hits = Reader(), 0
+    rows: dict[str, Counter[str]] = {}
     for record in records(SAMPLES / path):
         for request in reader.read(record)[1]:
             row = rows.setdefault(

@@ -1,0 +1,5 @@
+"""`python -m sidecar` is `ai-sidecar`."""
+
+from .cli import main
+
+main()

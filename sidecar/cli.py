@@ -1,0 +1,160 @@
+"""Options → `Config` → the main job; commands are thin and import late."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as package_version
+from pathlib import Path
+from typing import Any
+
+import click
+
+from . import config as configuration
+from .config import Config, ConfigError
+
+
+def program_version() -> str:
+    """Give the version of the installed package."""
+    try:
+        return package_version("ai-sidecar")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+class _JsonFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        entry = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            entry["exception"] = self.formatException(record.exc_info)
+        return json.dumps(entry)
+
+
+def _set_up_log(level: str, form: str) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        _JsonFormatter() if form == "json" else logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S")
+    )
+    root = logging.getLogger("ai_sidecar")
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    root.propagate = False
+
+
+class _OneSentenceGroup(click.Group):
+    """Says what is wrong in one sentence, without the usage text."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        kwargs["standalone_mode"] = False
+        try:
+            code = super().main(*args, **kwargs)
+        except ConfigError as error:
+            self._end(str(error), 2)
+        except click.exceptions.Abort:
+            sys.exit(130)
+        except click.ClickException as error:
+            self._end(error.format_message(), 2)
+        except OSError as error:
+            self._end(str(error), 1)
+        sys.exit(code if isinstance(code, int) else 0)
+
+    def _end(self, sentence: str, code: int) -> None:
+        click.echo("ai-sidecar: " + " ".join(sentence.split()), err=True)
+        sys.exit(code)
+
+
+def _config_file(context: click.Context, _parameter: click.Parameter, value: str | None) -> dict[str, Any]:
+    """Read the configuration file before the other options, which go over it."""
+    if value is None:
+        return {}
+    document = configuration.read_file(Path(value))
+    known = frozenset(p.name for p in context.command.params if p.name) - {"config", "help", "version"}
+    context.default_map = {**(context.default_map or {}), **configuration.options_of(document, known)}
+    return document
+
+
+_MAIN_OPTIONS = [
+    click.option("--log-path", multiple=True, metavar="PATH", help="A file, a directory, a glob with **, or - for standard input."),
+    click.option("--parser", multiple=True, default=("auto",), show_default="auto", metavar="NAME", help="Which parsers may claim a line, asked in this order; auto is every installed one."),
+    click.option("--envelope", type=click.Choice(["auto", "none", "cri", "docker"]), default="auto", show_default=True, help="The container runtime's wrapper round each line."),
+    click.option("--host", default="0.0.0.0", show_default=True, help="Where to serve."),  # noqa: S104 - a scrape comes from another host
+    click.option("--port", type=click.IntRange(0, 65535), default=9464, show_default=True, help="Port to serve on; 0 takes a free one, and the log says which."),
+    click.option("--from", "from_", type=click.Choice(["beginning", "end"]), default="beginning", show_default=True, help="Where a file that is there at the first start is begun."),
+    click.option("--config", is_eager=True, callback=_config_file, metavar="FILE", help="TOML: any option by its name, and the tables [parsers.NAME], [prices], [labels]."),
+    click.option("--label", multiple=True, metavar="NAME=PATH", help="An extra label on every ai_api_* family, read from the record."),
+    click.option("--cost-source", type=click.Choice(["auto", "log", "prices"]), default="auto", show_default=True, help="Where a cost comes from: the log's own figure where it tells one, else the prices; or one alone."),
+    click.option("--prices", metavar="FILE", help="TOML: prices over the bundled ones, read again when the file changes."),
+    click.option("--max-series", type=click.IntRange(1), default=2000, show_default=True, metavar="N", help="Distinct label combinations kept; what comes after is counted under _other."),
+    click.option("--max-line-bytes", type=click.IntRange(1024), default=8 << 20, show_default=True, metavar="N", help="A longer line is passed over and counted."),
+    click.option("--poll-interval", type=click.FloatRange(0.01, 3600), default=1.0, show_default=True, metavar="SECONDS", help="How often to look without file-system events."),
+    click.option("--zero-first/--no-zero-first", default=True, show_default=True, help="Show a new series as 0 once to each scraper, so that increase() sees its first requests."),
+    click.option("--once", is_flag=True, help="Read all there is, print the page to standard output, exit."),
+    click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True, help="How much its own log tells, on standard error."),
+    click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="The form of its own log."),
+]
+
+
+def config_from(options: dict[str, Any]) -> Config:
+    """Make the frozen value of the command line's options; ConfigError names what is wrong."""
+    document = options["config"] or {}
+    if not options["log_path"]:
+        raise ConfigError("--log-path: expected a file, a directory, a glob or -, got nothing")
+    prices = options["prices"]
+    return Config(
+        log_paths=tuple(options["log_path"]),
+        parsers=tuple(options["parser"]),
+        envelope=options["envelope"],
+        host=options["host"],
+        port=options["port"],
+        begin_at_end=options["from_"] == "end",
+        labels=configuration.labels_of(tuple(options["label"]), document),
+        cost_source=options["cost_source"],
+        prices_path=Path(prices) if prices else None,
+        prices=document.get("prices", {}),
+        tables=configuration.tables_of(document),
+        max_series=options["max_series"],
+        max_line_bytes=options["max_line_bytes"],
+        poll_interval_seconds=options["poll_interval"],
+        zero_first=options["zero_first"],
+    )
+
+
+@click.group(cls=_OneSentenceGroup, invoke_without_command=True, context_settings={"auto_envvar_prefix": "AI_SIDECAR", "help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(program_version(), prog_name="ai-sidecar")
+@click.pass_context
+def main(context: click.Context, /, **options: Any) -> None:
+    """Watch what AI calls cost, how long they take and how they fail, from the logs that their clients write.
+
+    The main job is `ai-sidecar --log-path PATH`: tail, count, serve, until SIGTERM or SIGINT.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    _set_up_log(options["log_level"], options["log_format"])
+    config = config_from(options)
+    # imported late: --help and the other commands need none of it
+    from . import daemon
+
+    if options["once"]:
+        sys.stdout.buffer.write(daemon.once(config, version=program_version()))
+        sys.stdout.buffer.flush()
+        return
+    daemon.run(config, version=program_version())
+
+
+for _option in reversed(_MAIN_OPTIONS):
+    main = _option(main)
+
+
+@main.command()
+def parsers() -> None:
+    """List the installed parsers, what each reads and which package it comes from."""
+    from .commands.parsers import table
+
+    click.echo(table())

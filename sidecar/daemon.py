@@ -1,0 +1,269 @@
+"""Wires the rooms together: the one loop, the signals, the end.
+
+One thread reads, counts and renders, a step at a time; the server's thread only moves bytes. So a page
+is one moment of the log, and nothing needs a lock.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+
+from . import plugins
+from .config import Config, ConfigError
+from .exposition import Exposition
+from .follow import Follower
+from .lines import LineSplitter
+from .metrics import Health, Meter
+from .pipeline import HOLD_SECONDS, Installed, Pipeline, Source
+from .prices import PriceBook
+from .series import Store
+from .watch import StandardInput, Watch
+
+log = logging.getLogger("ai_sidecar")
+
+STEP_BYTES = 1 << 20
+"""How much of one file is read before others, and scrapes, have their turn."""
+HANG_SECONDS = 30.0
+"""How long the loop may be silent before /health says that it hangs."""
+MIN_LOOK_SECONDS = 0.02
+"""How often, at the most, events make us look for new files."""
+STDIN = "-"
+
+
+class Sidecar:
+    """Everything that is counted and what counts it; `step` is the whole of the work, without waiting."""
+
+    def __init__(self, config: Config, *, version: str) -> None:
+        self.config = config
+        try:
+            self.book = PriceBook.load(config.prices_path, config.prices)
+            self.parsers: list[Installed] = plugins.load(config.parsers, config.tables)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+        self.health = Health(version=version)
+        self.store = Store(config.max_series, tuple(config.labels))
+        self.meter = Meter(self.store, self.book, cost_source=config.cost_source)
+        self.exposition = Exposition(self.store, self.meter, self.health, zero_first=config.zero_first)
+        self.pipeline = Pipeline(
+            self.parsers,
+            self.meter,
+            self.health,
+            envelope=config.envelope,
+            labels=tuple(config.labels.values()),
+            max_line_bytes=config.max_line_bytes,
+        )
+        self.follower = Follower(
+            [path for path in config.log_paths if path != STDIN],
+            max_line_bytes=config.max_line_bytes,
+            from_end=config.begin_at_end,
+            health=self.health,
+            finish=self.pipeline.finish,
+            warn=log.warning,
+        )
+        self.health.prices_timestamp_seconds = self.book.timestamp_seconds
+        self._stdin_source = Source(STDIN)
+        self._stdin_lines = LineSplitter(config.max_line_bytes)
+        self._prices_mtime = self._mtime_of_prices()
+
+    def step(self, budget_bytes: int = STEP_BYTES) -> bool:
+        """Read and count what is there, at most `budget_bytes` of each file; True where there may be more."""
+        is_busy = False
+        for source, lines, too_long in self.follower.read(budget_bytes):
+            self.pipeline.feed(source, lines, too_long)
+            is_busy = True
+        return is_busy
+
+    def feed_standard_input(self, data: bytes) -> None:
+        """Count bytes of standard input; none is its end."""
+        if data:
+            lines = self._stdin_lines.feed(data)
+            self.health.read_bytes += len(data)
+            too_long, self._stdin_lines.too_long = self._stdin_lines.too_long, 0
+            self.pipeline.feed(self._stdin_source, lines, too_long)
+        else:
+            self.pipeline.finish(self._stdin_source, self._stdin_lines.finish())
+
+    def read_all(self) -> None:
+        """Read everything that is there now, to the last line that has no newline."""
+        self.follower.look(0.0)
+        while self.step():
+            self.follower.check(0.0)
+        self.follower.finish()
+        if STDIN in self.config.log_paths:
+            while data := sys.stdin.buffer.read1(STEP_BYTES):
+                self.feed_standard_input(data)
+            self.feed_standard_input(b"")
+
+    def release_quiet(self, now: float) -> None:
+        """Count held requests of files that have been quiet for long."""
+        for generation in self.follower.generations:
+            if generation.source.held is not None and now - generation.last_change > HOLD_SECONDS:
+                self.pipeline.release(generation.source)
+
+    def renew_prices(self, *, force: bool = False) -> None:
+        """Read the price file again where it changed; one that cannot be read is refused and the old one stays."""
+        mtime = self._mtime_of_prices()
+        if mtime == self._prices_mtime and not force:
+            return
+        self._prices_mtime = mtime
+        try:
+            self.book = PriceBook.load(self.config.prices_path, self.config.prices)
+        except ValueError as error:
+            log.warning("the prices stay as they were: %s", error)
+            return
+        self.meter.use(self.book)
+        self.health.prices_timestamp_seconds = self.book.timestamp_seconds
+        log.info("prices read again")
+
+    def _mtime_of_prices(self) -> int:
+        path = self.config.prices_path
+        try:
+            return path.stat().st_mtime_ns if path is not None else 0
+        except OSError:
+            return 0
+
+
+def once(config: Config, *, version: str) -> bytes:
+    """Read all there is and give the page."""
+    sidecar = Sidecar(config, version=version)
+    sidecar.read_all()
+    return sidecar.exposition.page("text/plain", None)[0]
+
+
+class Loop:
+    """The one loop: it waits here and nowhere else."""
+
+    def __init__(self, sidecar: Sidecar) -> None:
+        # the server is not needed for a page on standard output
+        from .server import Server
+
+        self._sidecar = sidecar
+        self._woken = threading.Event()
+        self._is_stopping = False
+        self._reload = False
+        self._is_ready = False
+        self._heartbeat = time.monotonic()
+        self._started = time.time()
+        config = sidecar.config
+        self.server = Server(
+            config.host,
+            config.port,
+            wake=self._woken.set,
+            health=self._health,
+            ready=self._ready,
+        )
+        self._watch = Watch(self._woken.set)
+        self._stdin = StandardInput(self._woken.set) if STDIN in config.log_paths else None
+
+    def run(self) -> None:
+        """Serve and count until told to stop."""
+        self.server.bind()
+        log.info("serving on http://%s:%d", self._sidecar.config.host, self.server.port)
+        self.server.start()
+        if self._stdin is not None:
+            self._stdin.start()
+        for name, act in self._signals().items():
+            signal.signal(name, act)
+        sidecar = self._sidecar
+        next_look = 0.0
+        try:
+            while not self._is_stopping:
+                now = self._heartbeat = time.monotonic()
+                if self._woken.is_set() or now >= next_look or not self._is_ready:
+                    self._woken.clear()
+                    if self._reload:
+                        self._reload = False
+                        sidecar.renew_prices(force=True)
+                    if now >= next_look - sidecar.config.poll_interval_seconds + MIN_LOOK_SECONDS:
+                        sidecar.follower.look(now)
+                        self._watch.cover(sidecar.follower.directories())
+                        sidecar.release_quiet(now)
+                        sidecar.renew_prices()
+                        next_look = now + sidecar.config.poll_interval_seconds
+                    else:
+                        sidecar.follower.check(now)
+                is_busy = sidecar.step() | self._take_standard_input()
+                self._answer()
+                if is_busy:
+                    sidecar.follower.check(now)
+                    continue
+                self._is_ready = True
+                self._woken.wait(max(0.0, next_look - time.monotonic()))
+            self._drain()
+        finally:
+            self._watch.stop()
+            self.server.stop(1.0)
+
+    def _signals(self) -> dict[signal.Signals, Callable[[int, FrameType | None], None]]:
+        return {signal.SIGTERM: self._stop, signal.SIGINT: self._stop, signal.SIGHUP: self._hang_up}
+
+    def _stop(self, _number: int, _frame: FrameType | None) -> None:
+        self._is_stopping = True
+        self._woken.set()
+
+    def _hang_up(self, _number: int, _frame: FrameType | None) -> None:
+        self._reload = True
+        self._woken.set()
+
+    def _drain(self) -> None:
+        """Read what is there at the end, for three seconds at the most."""
+        deadline = time.monotonic() + 3.0
+        self._sidecar.follower.look(time.monotonic())
+        while self._sidecar.step() and time.monotonic() < deadline:
+            self._sidecar.follower.check(time.monotonic())
+        self._answer()
+
+    def _take_standard_input(self) -> bool:
+        if self._stdin is None:
+            return False
+        data = self._stdin.take(STEP_BYTES)
+        if data is None:
+            return False
+        self._sidecar.feed_standard_input(data)
+        return bool(data)
+
+    def _answer(self) -> None:
+        asks = self.server.take_asks()
+        if not asks:
+            return
+        sidecar = self._sidecar
+        sidecar.health.lag_bytes = sidecar.follower.lag_bytes
+        for ask in asks:
+            if ask.path == "/metrics":
+                body, content_type = sidecar.exposition.page(ask.accept, ask.scraper)
+                self.server.answer([ask], 200, body, content_type)
+            else:
+                self.server.answer([ask], 200, _INDEX, "text/html; charset=utf-8")
+
+    def _health(self) -> tuple[int, bytes]:
+        silent_seconds = time.monotonic() - self._heartbeat
+        is_healthy = silent_seconds < HANG_SECONDS + self._sidecar.config.poll_interval_seconds
+        body = {
+            "status": "healthy" if is_healthy else "hanging",
+            "uptime_seconds": round(time.time() - self._started, 3),
+            "silent_seconds": round(silent_seconds, 3),
+            "files": self._sidecar.health.files,
+        }
+        return (200 if is_healthy else 503), json.dumps(body).encode()
+
+    def _ready(self) -> tuple[int, bytes]:
+        if self._is_ready:
+            return 200, b'{"status":"ready"}'
+        return 503, b'{"status":"catching up"}'
+
+
+_INDEX = b"""<!doctype html><html lang="en"><meta charset="utf-8"><title>ai-sidecar</title>
+<h1>ai-sidecar</h1><p><a href="/metrics">/metrics</a> <a href="/health">/health</a> <a href="/ready">/ready</a></p></html>
+"""
+
+
+def run(config: Config, *, version: str) -> None:
+    """Do the main job until SIGTERM or SIGINT; OSError where the port cannot be had."""
+    Loop(Sidecar(config, version=version)).run()

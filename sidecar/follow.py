@@ -1,0 +1,433 @@
+"""Which files there are, and which is which after a rotation: identity by content, never by name.
+
+What it promises: every byte that was written to a followed file is given out once, in the order of its
+file, as long as a descriptor, the file under another name, or a copy of it can still be read.
+
+A *generation* is one run of bytes from position 0 to its end, whatever names it had. It is known by
+device and inode while its descriptor is open, and by its proof (`tail.Proof`) otherwise.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import resource
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from .metrics import Health
+from .pipeline import Source
+from .tail import HEAD_BYTES, TAIL_BYTES, Proof, Tail, open_regular
+
+Identity = tuple[int, int]
+"""Device and inode."""
+
+LOG_SUFFIXES = (".log", ".json", ".jsonl", ".ndjson")
+"""What is followed of a directory."""
+
+_PACKED_SUFFIXES = (".gz", ".zst", ".bz2", ".xz", ".zip", ".tmp", ".swp")
+_YOUNG_SECONDS = 1.0
+"""How long a file that so far is only the beginning of a known one may still be a copy in the making."""
+_IDLE_SECONDS = 60.0
+"""How long a rotated file is held open after its last byte."""
+_IDLE_UNLINKED_SECONDS = 300.0
+"""The same where no name leads back to it."""
+_MAX_ORPHANS = 256
+
+
+class Generation:
+    """One run of bytes that is followed under whatever name it has."""
+
+    __slots__ = ("identity", "is_live", "last_change", "path", "seen", "size", "source", "tail")
+
+    def __init__(self, path: str, identity: Identity, tail: Tail, source: Source, now: float) -> None:
+        self.path = path
+        self.identity = identity
+        self.tail = tail
+        self.source = source
+        self.is_live = True
+        """A followed path leads to it now."""
+        self.size = 0
+        self.seen: tuple[int, int] | None = None
+        """Size and mtime (ns) up to which it was read to its end."""
+        self.last_change = now
+
+    @property
+    def lag_bytes(self) -> int:
+        """How many bytes are there that were not read yet."""
+        return max(0, self.size - self.tail.offset)
+
+
+class Follower:
+    """Finds the files of the followed paths and gives out their lines."""
+
+    def __init__(
+        self,
+        patterns: list[str],
+        *,
+        max_line_bytes: int,
+        from_end: bool,
+        health: Health,
+        finish: Callable[[Source, bytes | None], None],
+        warn: Callable[[str], None],
+    ) -> None:
+        self._patterns = patterns
+        self._max_line_bytes = max_line_bytes
+        self._from_end = from_end
+        self._health = health
+        self._finish = finish
+        self._warn = warn
+        self._by_identity: dict[Identity, Generation] = {}
+        self._orphans: list[tuple[Proof, Generation]] = []
+        self._old_history: set[Identity] = set()
+        self._waiting: dict[Identity, float] = {}
+        self._copies: dict[Identity, tuple[int, int, int]] = {}
+        self._refused: set[str] = set()
+        self._is_first_look = True
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._max_open = max(16, min(soft // 2, 4096))
+
+    @property
+    def generations(self) -> list[Generation]:
+        """All that is followed, rotated files that are still open among them."""
+        return list(self._by_identity.values())
+
+    @property
+    def lag_bytes(self) -> int:
+        """How many bytes of all files were not read yet."""
+        return sum(generation.lag_bytes for generation in self._by_identity.values())
+
+    def directories(self) -> set[str]:
+        """Give the directories in which something new may appear; those that are there."""
+        found = {str(Path(generation.path).parent) for generation in self._by_identity.values() if generation.is_live}
+        for pattern in self._patterns:
+            root = pattern if os.path.isdir(pattern) else os.path.dirname(pattern)  # noqa: PTH112, PTH120 - strings all through
+            while root and glob.has_magic(root):
+                root = os.path.dirname(root)  # noqa: PTH120
+            found.add(root or ".")
+        return {directory for directory in found if os.path.isdir(directory)}  # noqa: PTH112
+
+    def look(self, now: float) -> None:
+        """Find what is new, gone, renamed, truncated or grown; `now` is monotonic seconds."""
+        live = self._resolve()
+        self._check_open(now)
+        siblings = self._siblings(live)
+        if self._is_first_look:
+            self._old_history = {identity for identity in siblings if identity not in live}
+        else:
+            # a number that is no longer there may come back for another file
+            self._old_history.intersection_update(siblings)
+        for gone in [identity for identity in self._copies if identity not in live and identity not in siblings]:
+            del self._copies[gone]
+        for generation in self._by_identity.values():
+            was_live, generation.is_live = generation.is_live, generation.identity in live
+            if was_live and not generation.is_live:
+                self._health.rotations["rename"] += 1
+        for identity, (path, status) in live.items():
+            known = self._by_identity.get(identity)
+            if known is not None:
+                known.path = path
+            elif not self._meet(path, identity, status, now, is_live=True):
+                continue
+        for identity, (path, status) in siblings.items():
+            if identity not in live and identity not in self._by_identity and identity not in self._old_history:
+                self._meet(path, identity, status, now, is_live=False)
+        self._waiting = {identity: since for identity, since in self._waiting.items() if identity in live or identity in siblings}
+        self._let_go(now)
+        self._is_first_look = False
+        self._health.files = len(live)
+        self._health.unreadable_files = len(self._refused)
+
+    def check(self, now: float) -> None:
+        """Look only at the files that are open: have they grown?"""
+        self._check_open(now)
+
+    def read(self, budget_bytes: int) -> Iterator[tuple[Source, list[bytes], int]]:
+        """Give (source, lines, lines too long) of each file that has grown, at most `budget_bytes` of each.
+
+        Between two of them all that was given out must have been counted.
+        """
+        for generation in list(self._by_identity.values()):
+            tail = generation.tail
+            if tail.fd < 0 or (generation.size <= tail.offset and tail.offset):
+                continue
+            status = os.fstat(tail.fd)
+            lines, at_end = tail.read(budget_bytes)
+            if at_end:
+                generation.size = tail.offset
+                generation.seen = (status.st_size, status.st_mtime_ns)
+            too_long, tail.lines.too_long = tail.lines.too_long, 0
+            self._health.read_bytes += tail.read_bytes
+            tail.read_bytes = 0
+            if lines or too_long:
+                yield generation.source, lines, too_long
+
+    def finish(self) -> None:
+        """Give up all files; what stands at their ends without a newline is handed to `finish`."""
+        for generation in self._by_identity.values():
+            self._finish(generation.source, generation.tail.lines.finish())
+            generation.tail.close()
+        self._by_identity.clear()
+
+    def _resolve(self) -> dict[Identity, tuple[str, os.stat_result]]:
+        found: dict[Identity, tuple[str, os.stat_result]] = {}
+        refused: set[str] = set()
+        for path in self._paths():
+            try:
+                status = os.stat(path)  # noqa: PTH116 - a thousand times a second
+            except OSError as error:
+                if isinstance(error, PermissionError):
+                    refused.add(path)
+                continue
+            if stat.S_ISREG(status.st_mode):
+                found.setdefault((status.st_dev, status.st_ino), (path, status))
+        self._refused = refused
+        return found
+
+    def _paths(self) -> Iterator[str]:
+        for pattern in self._patterns:
+            if os.path.isdir(pattern):  # noqa: PTH112
+                for directory, _, names in os.walk(pattern, followlinks=True):
+                    if directory.count(os.sep) - pattern.count(os.sep) > 32:
+                        continue  # a loop of links
+                    for name in sorted(names):
+                        if name.endswith(LOG_SUFFIXES):
+                            yield os.path.join(directory, name)  # noqa: PTH118
+            elif glob.has_magic(pattern) and not os.path.exists(pattern):  # noqa: PTH110
+                try:
+                    yield from sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - a pattern from the user
+                except OSError:
+                    continue
+            else:
+                yield pattern
+
+    def _siblings(self, live: dict[Identity, tuple[str, os.stat_result]]) -> dict[Identity, tuple[str, os.stat_result]]:
+        """Give the files beside the followed ones whose names say that they are rotated from them."""
+        names: dict[str, set[str]] = {}
+        paths = {path for path, _ in live.values()}
+        paths.update(generation.path for generation in self._by_identity.values())
+        paths.update(generation.path for _, generation in self._orphans)
+        paths.update(pattern for pattern in self._patterns if not glob.has_magic(pattern) and not os.path.isdir(pattern))  # noqa: PTH112
+        for path in paths:
+            for name in {path, os.path.realpath(path)}:
+                directory, base = os.path.split(name)
+                names.setdefault(directory or ".", set()).add(base)
+        found: dict[Identity, tuple[str, os.stat_result]] = {}
+        for directory, bases in names.items():
+            rotated = re.compile("|".join(_rotated_names(base) for base in bases))
+            try:
+                entries = list(os.scandir(directory))
+            except OSError:
+                continue
+            for entry in entries:
+                name = entry.name
+                if name in bases or name.endswith(_PACKED_SUFFIXES) or not rotated.match(name):
+                    continue
+                try:
+                    if entry.is_file(follow_symlinks=False):
+                        status = entry.stat(follow_symlinks=False)
+                        found.setdefault((status.st_dev, status.st_ino), (entry.path, status))
+                except OSError:
+                    continue
+        return found
+
+    def _check_open(self, now: float) -> None:
+        for generation in list(self._by_identity.values()):
+            tail = generation.tail
+            try:
+                status = os.fstat(tail.fd) if tail.fd >= 0 else os.stat(generation.path)  # noqa: PTH116
+            except OSError:
+                if tail.fd < 0:
+                    self._orphan(generation)
+                continue
+            seen = (status.st_size, status.st_mtime_ns)
+            if seen == generation.seen:
+                continue
+            if tail.fd < 0:
+                if (status.st_dev, status.st_ino) != generation.identity:
+                    continue
+                if not self._reopen(generation):
+                    continue
+            if tail.is_truncated(status.st_size):
+                self._truncated(generation, now)
+                continue
+            if generation.size != status.st_size:
+                generation.last_change = now
+            generation.size = status.st_size
+            if status.st_size == tail.offset:
+                generation.seen = seen
+
+    def _truncated(self, generation: Generation, now: float) -> None:
+        """Begin anew on the same descriptor; what was not read may live on in a copy."""
+        self._health.rotations["truncate"] += 1
+        fd = os.dup(generation.tail.fd)
+        self._orphan(generation)
+        self._begin(generation.path, generation.identity, fd, 0, now, is_live=generation.is_live)
+
+    def _orphan(self, generation: Generation) -> None:
+        del self._by_identity[generation.identity]
+        proof = generation.tail.proof
+        generation.tail.close()
+        generation.tail.lines.forget()
+        if proof.position:
+            self._orphans.append((proof, generation))
+            del self._orphans[:-_MAX_ORPHANS]
+
+    def _begin(self, path: str, identity: Identity, fd: int, offset: int, now: float, *, is_live: bool) -> Generation:
+        generation = Generation(path, identity, Tail(fd, self._max_line_bytes, offset), Source(path), now)
+        generation.is_live = is_live
+        generation.size = os.fstat(fd).st_size
+        self._by_identity[identity] = generation
+        return generation
+
+    def _reopen(self, generation: Generation) -> bool:
+        try:
+            opened = open_regular(generation.path)
+        except OSError:
+            return False
+        if opened is None:
+            return False
+        fd, status = opened
+        if (status.st_dev, status.st_ino) != generation.identity:
+            os.close(fd)
+            return False
+        generation.tail.fd = fd
+        return True
+
+    def _meet(self, path: str, identity: Identity, status: os.stat_result, now: float, *, is_live: bool) -> bool:
+        """Decide what a file with an unknown inode is; True where it is followed from now on."""
+        size = status.st_size
+        mark = (size, status.st_mtime_ns, len(self._orphans))
+        if self._copies.get(identity) == mark or (not is_live and not size):
+            return False
+        try:
+            opened = open_regular(path)
+        except OSError:
+            # too many open files, no permission yet: later
+            self._refused.add(path)
+            return False
+        if opened is None:
+            return False
+        fd, status = opened
+        if (status.st_dev, status.st_ino) != identity:
+            os.close(fd)
+            return False
+        size = status.st_size
+        for index, (proof, orphan) in enumerate(self._orphans):
+            if proof.holds(fd, size):
+                del self._orphans[index]
+                tail = orphan.tail
+                tail.fd = fd
+                tail.offset = proof.position
+                orphan.path, orphan.identity, orphan.is_live = path, identity, is_live
+                orphan.size, orphan.seen, orphan.last_change = size, None, now
+                self._rewind(orphan)
+                self._by_identity[identity] = orphan
+                return True
+        likeness = max((_likeness(path, fd, size, other) for other in self._by_identity.values()), default=_DIFFERENT)
+        if likeness == _BEGINNING:
+            if now - self._waiting.setdefault(identity, now) < _YOUNG_SECONDS:
+                os.close(fd)
+                return False
+            likeness = _DIFFERENT if is_live else _COPY
+        if likeness == _COPY:
+            os.close(fd)
+            self._copies[identity] = mark
+            return False
+        self._waiting.pop(identity, None)
+        self._copies.pop(identity, None)
+        offset = 0
+        if self._is_first_look and self._from_end:
+            offset = _after_last_newline(fd, size)
+        self._begin(path, identity, fd, offset, now, is_live=is_live)
+        if not is_live:
+            self._health.rotations["missed"] += 1
+        return True
+
+    def _rewind(self, generation: Generation) -> None:
+        """Read the unfinished line again: it was dropped with the file it stood in."""
+        tail = generation.tail
+        offset = tail.offset
+        while offset > 0:
+            start = max(0, offset - TAIL_BYTES * 16)
+            newline = os.pread(tail.fd, offset - start, start).rfind(b"\n")
+            if newline >= 0:
+                offset = start + newline + 1
+                break
+            offset = start
+        if tail.offset - offset > self._max_line_bytes:
+            tail.lines.dropping = True
+        else:
+            tail.offset = offset
+
+    def _let_go(self, now: float) -> None:
+        """Close what has been rotated away and idle for long, and what is too much to hold open."""
+        open_ones = [generation for generation in self._by_identity.values() if generation.tail.fd >= 0]
+        held = 0
+        for generation in open_ones:
+            if generation.is_live or generation.lag_bytes:
+                continue
+            status = os.fstat(generation.tail.fd)
+            held += 1
+            idle = now - generation.last_change
+            if idle > (_IDLE_SECONDS if status.st_nlink else _IDLE_UNLINKED_SECONDS):
+                self._finish(generation.source, generation.tail.lines.finish())
+                generation.tail.close()
+                if not status.st_nlink:
+                    del self._by_identity[generation.identity]
+        self._health.held_files = held
+        surplus = len(open_ones) - self._max_open
+        if surplus > 0:
+            for generation in sorted(open_ones, key=lambda one: (one.lag_bytes > 0, one.last_change))[:surplus]:
+                if not generation.lag_bytes and generation.tail.fd >= 0 and not generation.tail.lines.pending_bytes:
+                    generation.tail.close()
+
+
+_DIFFERENT, _BEGINNING, _COPY = range(3)
+
+
+def _likeness(path: str, fd: int, size: int, other: Generation) -> int:
+    """Tell whether the file behind `fd` is a copy of `other`, or so far only its beginning."""
+    if other.tail.fd < 0 or not size or not other.tail.offset or not _are_related(path, other.path):
+        return _DIFFERENT
+    if size >= other.tail.offset:
+        return _COPY if other.tail.proof.holds(fd, size) else _DIFFERENT
+    start = max(0, size - TAIL_BYTES)
+    is_beginning = all(
+        os.pread(fd, length, at) == os.pread(other.tail.fd, length, at)
+        for length, at in ((min(HEAD_BYTES, size), 0), (size - start, start))
+    )
+    return _BEGINNING if is_beginning else _DIFFERENT
+
+
+def _are_related(path: str, other: str) -> bool:
+    """Tell whether two names in one directory share their first word, as `app.log` and `app-1.log` do."""
+    directory, name = os.path.split(os.path.realpath(path))
+    other_directory, other_name = os.path.split(os.path.realpath(other))
+    return directory == other_directory and _stem(name) == _stem(other_name)
+
+
+def _stem(name: str) -> str:
+    return re.split(r"[.\-_]", name, maxsplit=1)[0]
+
+
+def _rotated_names(base: str) -> str:
+    """Give the pattern of names that `base` gets when it is rotated: `app.log.1`, `app.log-2026…`, `app-2026….log`."""
+    stem, dot, suffix = base.rpartition(".")
+    pattern = re.escape(base) + r"[.\-_].+\Z"
+    if dot and stem:
+        pattern += "|" + re.escape(stem) + r"[.\-_]\d.*" + re.escape(dot + suffix) + r"\Z"
+    return pattern
+
+
+def _after_last_newline(fd: int, size: int) -> int:
+    offset = size
+    while offset > 0:
+        start = max(0, offset - 65536)
+        newline = os.pread(fd, offset - start, start).rfind(b"\n")
+        if newline >= 0:
+            return start + newline + 1
+        offset = start
+    return 0

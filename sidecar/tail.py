@@ -1,0 +1,142 @@
+"""Read one file from a position; never wait, never guess whether it is still the same file.
+
+The proof that a file is the one whose bytes were counted: a hash of its first ≤ 1024 counted bytes and a
+hash of the 256 bytes before the position. Device and inode are a hint only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from hashlib import blake2b
+
+import msgspec
+
+from .lines import LineSplitter
+
+CHUNK_BYTES = 256 * 1024
+HEAD_BYTES = 1024
+TAIL_BYTES = 256
+
+
+def digest(data: bytes) -> str:
+    """Give the short hash that proofs are made of."""
+    return blake2b(data, digest_size=16).hexdigest()
+
+
+class Proof(msgspec.Struct, frozen=True):
+    """What must stand in a file for its first `position` bytes to be the counted ones."""
+
+    position: int
+    head_bytes: int
+    head: str
+    tail: str
+
+    def holds(self, fd: int, size: int) -> bool:
+        """Tell whether the file behind `fd` begins with the counted bytes; position 0 proves nothing."""
+        if not 0 < self.position <= size:
+            return False
+        if digest(os.pread(fd, self.head_bytes, 0)) != self.head:
+            return False
+        start = max(0, self.position - TAIL_BYTES)
+        return digest(os.pread(fd, self.position - start, start)) == self.tail
+
+
+def open_regular(path: str) -> tuple[int, os.stat_result] | None:
+    """Open a regular file for reading; `None` for what is none, OSError for what cannot be opened.
+
+    Opened without blocking and looked at again afterwards: a FIFO without a writer may have taken its name.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(fd)
+        return None
+    return fd, status
+
+
+class Tail:
+    """One open file, the position up to which its whole lines were given out, and the proof of it."""
+
+    __slots__ = ("_head", "_head_bytes", "_tail", "fd", "lines", "offset", "read_bytes")
+
+    def __init__(self, fd: int, max_line_bytes: int, offset: int = 0) -> None:
+        self.fd = fd
+        self.lines = LineSplitter(max_line_bytes)
+        self.offset = offset
+        """Up to where bytes were read."""
+        self.read_bytes = 0
+        """Bytes read since this was last set to 0."""
+        self._head = ""
+        self._head_bytes = 0
+        self._tail = ""
+        if offset:
+            self.prove()
+
+    @property
+    def position(self) -> int:
+        """Where the unfinished line starts: all before it has been given out."""
+        return self.offset - self.lines.pending_bytes
+
+    def prove(self) -> Proof:
+        """Read the proof for the bytes up to `offset` from the file itself."""
+        if self._head_bytes < HEAD_BYTES:
+            head = os.pread(self.fd, min(HEAD_BYTES, self.offset), 0)
+            self._head, self._head_bytes = digest(head), len(head)
+        start = max(0, self.offset - TAIL_BYTES)
+        self._tail = digest(os.pread(self.fd, self.offset - start, start))
+        return self.proof
+
+    @property
+    def proof(self) -> Proof:
+        """What the bytes up to `offset` looked like when they were last read."""
+        return Proof(self.offset, self._head_bytes, self._head, self._tail)
+
+    def is_truncated(self, size: int) -> bool:
+        """Tell whether the bytes before the position are no longer those that were read."""
+        if size < self.offset:
+            return True
+        if not self.offset:
+            return False
+        start = max(0, self.offset - TAIL_BYTES)
+        return digest(os.pread(self.fd, self.offset - start, start)) != self._tail
+
+    def read(self, budget_bytes: int) -> tuple[list[bytes], bool]:
+        """Give the whole lines of at most `budget_bytes` more, and whether the end was reached."""
+        found: list[bytes] = []
+        left = budget_bytes
+        at_end = False
+        while left > 0:
+            data = os.pread(self.fd, min(CHUNK_BYTES, left), self.offset)
+            if not data:
+                at_end = True
+                break
+            left -= len(data)
+            self.offset += len(data)
+            self.read_bytes += len(data)
+            found.extend(self.lines.feed(data))
+            if data[-1] == 0 and not data.strip(b"\0"):
+                left = min(left, self._skip_hole())
+        if left != budget_bytes:
+            self.prove()
+        return found, at_end
+
+    def _skip_hole(self) -> int:
+        """Jump over a hole: a sparse gigabyte of NULs is not worth reading. Gives the budget that is left."""
+        with contextlib.suppress(OSError):
+            try:
+                self.offset = max(self.offset, os.lseek(self.fd, self.offset, os.SEEK_DATA))
+            except OSError as error:
+                if error.errno != errno.ENXIO:
+                    raise
+                # nothing but hole up to the end
+                self.offset = max(self.offset, os.fstat(self.fd).st_size)
+        return CHUNK_BYTES
+
+    def close(self) -> None:
+        """Close the file; what was read stays known."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
