@@ -15,7 +15,6 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.utils import floatToGoString
 
 from .metrics import AI_API, Family, Health, HealthCollector, Meter
-from .prices import PICO
 from .series import Series, Store
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
@@ -58,7 +57,7 @@ class _Rows:
         self._pending = []
         for series, field in candidates:
             if family.cost_types:
-                if getattr(series, field) or (field == "cost_total" and series.cost_rest):
+                if getattr(series, field):
                     self._put(series, field, page_number)
                 else:
                     self._pending.append((series, field))
@@ -178,12 +177,6 @@ def _value(family: Family, row: _Row) -> float:
         latest = max([series for series in row.series if getattr(series, row.field) is not None], key=lambda one: one.remaining_order or 0)
         return float(getattr(latest, row.field))
     total = sum([getattr(series, row.field) for series in row.series])
-    if row.field == "cost_total":
-        rest = sum([series.cost_rest for series in row.series])
-        if rest:
-            numerator, denominator = rest.as_integer_ratio()
-            # one division of whole numbers: rounded once, to the nearest
-            return (total * denominator + numerator * PICO) / (denominator * int(family.scale))
     return float(total / family.scale)
 
 

@@ -15,12 +15,13 @@ from typing import Any
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-from .prices import COST_TYPES, PICO, PriceBook
+from .prices import COST_TYPES, DOLLAR, PriceBook
 from .request import Request
 from .series import ENDPOINT, ERROR_TYPE, FINISH_REASON, MODEL, PROVIDER, STATUS_CODE, Series, Store
 
 _MILLISECOND_NS = 1_000_000
-_CENT_PICO = PICO // 100
+_CENT = DOLLAR // 100
+_PICO_DOLLAR = DOLLAR // 10**12
 
 DURATION_MS = (10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000, 120000, 300000)
 FIRST_TOKEN_MS = (50, 100, 250, 500, 750, 1000, 2500, 5000, 10000, 30000, 60000)
@@ -91,7 +92,7 @@ AI_API: tuple[Family, ...] = (
     Family(name="ai_api_request_duration_milliseconds", help="Wall time of a request.", type="histogram", labels=_PME, field="duration_ns", counts="durations", buckets=DURATION_MS, has=_known("durations"), scale=_MILLISECOND_NS),
     Family(name="ai_api_input_tokens", help="All input tokens, those read from and written to a cache among them.", type="counter", labels=_PM, field="input_tokens"),
     Family(name="ai_api_output_tokens", help="All output tokens, reasoning among them.", type="counter", labels=_PM, field="output_tokens"),
-    Family(name="ai_api_cost_usd_cents", help="Cost in US cents; the cost types are disjoint.", type="counter", labels=_PM, field="", scale=_CENT_PICO, cost_types=(*((name, f"cost_{name}") for name in COST_TYPES), ("total", "cost_total"))),
+    Family(name="ai_api_cost_usd_cents", help="Cost in US cents; the cost types are disjoint.", type="counter", labels=_PM, field="", scale=_CENT, cost_types=(*((name, f"cost_{name}") for name in COST_TYPES), ("total", "cost_total"))),
     Family(name="ai_api_errors", help="Requests that failed.", type="counter", labels=("provider", "model", "error_type"), field="count", has=_has_error),
     Family(name="ai_api_rate_limit_remaining", help="Requests left before the provider's rate limit, as it last answered.", type="gauge", labels=_PM, field="remaining_requests", has=_known("remaining_requests"), combine="latest"),
     Family(name="ai_api_batch_size", help="Requests sent as one batch.", type="histogram", labels=_PM, field="batch_size", counts="batch_sizes", buckets=BATCH_SIZES, has=_known("batch_sizes")),
@@ -251,10 +252,10 @@ class Meter:
                 # a float with at most 15 digits is the decimal that it is written as: whole pico-dollars at once
                 pico = int(cost * 1e12 + 0.5)
                 if pico < 1_000_000_000_000_000 and pico / 1e12 == cost:
-                    series.cost_total += pico
+                    series.cost_total += pico * _PICO_DOLLAR
                     return
                 cost = Decimal(repr(cost))
-            self._add_logged_cost(series, Decimal(cost))
+            series.cost_total += _parts(Decimal(cost))
         elif tokens_in or tokens_out:
             price = self._book.price(request.provider, request.model) if self._from_prices else None
             if price is None:
@@ -266,15 +267,6 @@ class Meter:
             series.cost_cache_read += of_read
             series.cost_cache_write += of_write
             series.cost_audio += of_audio
-
-    def _add_logged_cost(self, series: Series, cost: Decimal) -> None:
-        if not cost.is_finite():
-            return
-        pico = int(cost * PICO)
-        series.cost_total += pico
-        rest = cost - Decimal(pico) / PICO
-        if rest:
-            series.cost_rest += rest
 
     def _add_first_token(self, series: Series, request: Request, duration_ns: int | None) -> None:
         seconds = request.time_to_first_token_seconds
@@ -306,6 +298,14 @@ class Meter:
             series.remaining_requests = request.rate_limit_remaining_requests
         if request.rate_limit_remaining_tokens is not None:
             series.remaining_tokens = request.rate_limit_remaining_tokens
+
+
+def _parts(dollars: Decimal) -> int:
+    """Give an amount in parts of a dollar; what is no amount is none."""
+    if not dollars.is_finite() or not 0 <= dollars < 1_000_000_000_000:
+        return 0
+    numerator, denominator = dollars.as_integer_ratio()
+    return numerator * DOLLAR // denominator
 
 
 def _keep_exemplar(series: Series, histogram: str, bucket: int, value_ns: int, request: Request) -> None:

@@ -7,7 +7,6 @@ look-up serves a request. Sums over labels, cumulative buckets and units are lef
 from __future__ import annotations
 
 import re
-from decimal import Decimal
 from typing import Any
 
 OTHER = "_other"
@@ -41,7 +40,7 @@ COUNTERS = (
     "unpriced",
     "client_cache_hits",
 )
-"""The whole numbers of a series; costs in pico-dollars."""
+"""The whole numbers of a series; costs in parts of a dollar (`prices.DOLLAR`)."""
 
 HISTOGRAMS = ("durations", "times_to_first_token", "times_per_output_token", "batch_sizes")
 """The bucket counts of a series, not cumulative, the last for what is over every bound; `None` until one is known."""
@@ -55,7 +54,7 @@ _STATUS = re.compile(r"[1-9]\d\d\Z", re.ASCII)
 class Series:
     """Everything counted for one label set, in whole numbers: nothing is lost however much is added."""
 
-    __slots__ = (*COUNTERS, *HISTOGRAMS, *GAUGES, "cost_rest", "exemplars", "labels")
+    __slots__ = (*COUNTERS, *HISTOGRAMS, *GAUGES, "exemplars", "labels")
 
     def __init__(self, labels: Labels) -> None:
         self.labels = labels
@@ -63,8 +62,6 @@ class Series:
             setattr(self, name, 0)
         for name in (*HISTOGRAMS, *GAUGES):
             setattr(self, name, None)
-        self.cost_rest = Decimal(0)
-        """What logs told of cost beyond whole pico-dollars, in USD."""
         self.exemplars: dict[tuple[str, int], tuple[str, float, float | None]] | None = None
         """(histogram, bucket) → (trace id, value in milliseconds, Unix seconds): the last one."""
 
@@ -103,18 +100,16 @@ class Series:
             [getattr(self, name) for name in COUNTERS],
             [getattr(self, name) for name in HISTOGRAMS],
             [getattr(self, name) for name in GAUGES],
-            str(self.cost_rest) if self.cost_rest else "",
         ]
 
     @classmethod
     def load(cls, dumped: list[Any]) -> Series:
         """Make the series that was dumped."""
-        labels, counters, histograms, gauges, cost_rest = dumped
+        labels, counters, histograms, gauges = dumped
         series = cls(tuple(labels))
         for names, values in ((COUNTERS, counters), (HISTOGRAMS, histograms), (GAUGES, gauges)):
             for name, value in zip(names, values, strict=True):
                 setattr(series, name, value)
-        series.cost_rest = Decimal(cost_rest or 0)
         return series
 
 
