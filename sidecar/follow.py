@@ -40,10 +40,12 @@ _MAX_ORPHANS = 256
 class Generation:
     """One run of bytes that is followed under whatever name it has."""
 
-    __slots__ = ("identity", "is_live", "last_change", "path", "seen", "size", "source", "tail")
+    __slots__ = ("identity", "is_live", "last_change", "live_path", "path", "seen", "size", "source", "tail")
 
     def __init__(self, path: str, identity: Identity, tail: Tail, source: Source, now: float) -> None:
         self.path = path
+        self.live_path = path
+        """The followed path that last led to it; of a missed generation its own."""
         self.identity = identity
         self.tail = tail
         self.source = source
@@ -128,7 +130,7 @@ class Follower:
         for identity, (path, status) in live.items():
             known = self._by_identity.get(identity)
             if known is not None:
-                known.path = path
+                known.path = known.live_path = path
             elif not self._meet(path, identity, status, now, is_live=True):
                 continue
         for identity, (path, status) in siblings.items():
@@ -154,7 +156,12 @@ class Follower:
             if tail.fd < 0 or (generation.size <= tail.offset and tail.offset):
                 continue
             status = os.fstat(tail.fd)
-            lines, at_end = tail.read(budget_bytes)
+            try:
+                lines, at_end = tail.read(budget_bytes)
+            except OSError:
+                # no log at all (/proc/self/mem), or a failing disk: not before it changes
+                self._give_up(generation, status)
+                continue
             if at_end:
                 generation.size = tail.offset
                 generation.seen = (status.st_size, status.st_mtime_ns)
@@ -207,8 +214,8 @@ class Follower:
         """Give the files beside the followed ones whose names say that they are rotated from them."""
         names: dict[str, set[str]] = {}
         paths = {path for path, _ in live.values()}
-        paths.update(generation.path for generation in self._by_identity.values())
-        paths.update(generation.path for _, generation in self._orphans)
+        paths.update(generation.live_path for generation in self._by_identity.values())
+        paths.update(generation.live_path for _, generation in self._orphans)
         paths.update(pattern for pattern in self._patterns if not glob.has_magic(pattern) and not os.path.isdir(pattern))  # noqa: PTH112
         for path in paths:
             for name in {path, os.path.realpath(path)}:
@@ -223,7 +230,7 @@ class Follower:
                 continue
             for entry in entries:
                 name = entry.name
-                if name in bases or name.endswith(_PACKED_SUFFIXES) or not rotated.match(name):
+                if name.endswith(_PACKED_SUFFIXES) or not rotated.match(name):
                     continue
                 try:
                     if entry.is_file(follow_symlinks=False):
@@ -250,7 +257,12 @@ class Follower:
                     continue
                 if not self._reopen(generation):
                     continue
-            if tail.is_truncated(status.st_size):
+            try:
+                is_truncated = tail.is_truncated(status.st_size)
+            except OSError:
+                self._give_up(generation, status)
+                continue
+            if is_truncated:
                 self._truncated(generation, now)
                 continue
             if generation.size != status.st_size:
@@ -266,6 +278,12 @@ class Follower:
         self._orphan(generation)
         self._begin(generation.path, generation.identity, fd, 0, now, is_live=generation.is_live)
 
+    def _give_up(self, generation: Generation, status: os.stat_result) -> None:
+        del self._by_identity[generation.identity]
+        self._copies[generation.identity] = (status.st_size, status.st_mtime_ns, len(self._orphans))
+        self._refused.add(generation.path)
+        generation.tail.close()
+
     def _orphan(self, generation: Generation) -> None:
         del self._by_identity[generation.identity]
         proof = generation.tail.proof
@@ -276,7 +294,12 @@ class Follower:
             del self._orphans[:-_MAX_ORPHANS]
 
     def _begin(self, path: str, identity: Identity, fd: int, offset: int, now: float, *, is_live: bool) -> Generation:
-        generation = Generation(path, identity, Tail(fd, self._max_line_bytes, offset), Source(path), now)
+        source = Source(path)
+        for other in self._by_identity.values():
+            if not other.is_live and other.live_path == path:
+                # the runtime may have begun a new file in the middle of a line that it splits
+                source.predecessor = other.source
+        generation = Generation(path, identity, Tail(fd, self._max_line_bytes, offset), source, now)
         generation.is_live = is_live
         generation.size = os.fstat(fd).st_size
         self._by_identity[identity] = generation

@@ -43,7 +43,7 @@ class Installed(msgspec.Struct, frozen=True):
 class Source:
     """What is known of one file between two of its lines."""
 
-    __slots__ = ("fragments", "held", "is_cri", "last_parser", "memories", "path", "printed", "printed_bytes")
+    __slots__ = ("fragments", "held", "is_cri", "last_parser", "memories", "path", "predecessor", "printed", "printed_bytes")
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -53,6 +53,8 @@ class Source:
         self.is_cri = False
         self.fragments: dict[str, list[bytes]] = {}
         """The parts of a line that the runtime split, by stream."""
+        self.predecessor: Source | None = None
+        """The file that had this path before: a split line may end here."""
         self.printed: list[bytes] = []
         """The lines of a pretty-printed record that is not at its end."""
         self.printed_bytes = 0
@@ -175,6 +177,11 @@ class Pipeline:
     def _fragment(self, source: Source, stream: str, is_last: bool, text: bytes) -> str | None:
         """Join what the runtime split, for each stream by itself."""
         parts = source.fragments.get(stream)
+        if parts is None and source.predecessor is not None:
+            parts = source.predecessor.fragments.pop(stream, None)
+            source.predecessor = None
+            if parts is not None:
+                source.fragments[stream] = parts
         if parts is None:
             if is_last:
                 if source.printed:
