@@ -2,8 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SECONDS ?= 0
-PORT ?= 9464
+SECONDS ?=
+PORT ?=
 
 .PHONY: demo test lint bench format clean
 
@@ -26,7 +26,7 @@ $(VENV)/.dev: $(VENV)/.run
 	touch $@
 
 demo: $(VENV)/.run
-	$(BIN)/ai-sidecar demo --port $(PORT) --seconds $(SECONDS)
+	$(BIN)/ai-sidecar demo $(if $(PORT),--port $(PORT)) $(if $(SECONDS),--seconds $(SECONDS))
 
 test: $(VENV)/.dev .venv-litellm/.done
 	$(BIN)/python -m pytest -n 2

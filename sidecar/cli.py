@@ -6,6 +6,8 @@ import json
 import logging
 import sys
 import time
+from collections.abc import Iterable, Iterator
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as package_version
 from pathlib import Path
@@ -48,8 +50,21 @@ def _set_up_log(level: str, form: str) -> None:
     root.propagate = False
 
 
+_LATE_COMMANDS = {"demo": "sidecar.commands.demo"}
+"""Commands that bring more than a few imports: loaded when they are asked for."""
+
+
 class _OneSentenceGroup(click.Group):
     """Says what is wrong in one sentence, without the usage text."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return sorted([*super().list_commands(context), *_LATE_COMMANDS])
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name in _LATE_COMMANDS:
+            found: click.Command = getattr(import_module(_LATE_COMMANDS[name]), name)
+            return found
+        return super().get_command(context, name)
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         kwargs["standalone_mode"] = False
@@ -101,10 +116,10 @@ _MAIN_OPTIONS = [
 ]
 
 
-def config_from(options: dict[str, Any]) -> Config:
+def config_from(options: dict[str, Any], *, needs_log_path: bool = True) -> Config:
     """Make the frozen value of the command line's options; ConfigError names what is wrong."""
     document = options["config"] or {}
-    if not options["log_path"]:
+    if not options["log_path"] and needs_log_path:
         raise ConfigError("--log-path: expected a file, a directory, a glob or -, got nothing")
     prices = options["prices"]
     return Config(
@@ -158,3 +173,34 @@ def parsers() -> None:
     from .commands.parsers import table
 
     click.echo(table())
+
+
+@main.command()
+@click.argument("lines", nargs=-1, metavar="[FILE | - | LINE]...")
+@click.pass_context
+def check(context: click.Context, lines: tuple[str, ...]) -> None:
+    """Tell whether the configuration is good, and what becomes of each line of a file, standard input, or pasted.
+
+    The options of the main job stand before the command: `ai-sidecar --config FILE check LOG`.
+    """
+    assert context.parent is not None  # noqa: S101 - a command of a group has one
+    options = context.parent.params
+    _set_up_log(options["log_level"], options["log_format"])
+    from .commands.check import check as run_check
+
+    for text in run_check(config_from(options, needs_log_path=False), _sources(lines), version=program_version()):
+        click.echo(text)
+
+
+def _sources(lines: tuple[str, ...]) -> Iterator[tuple[str, Iterable[bytes]]]:
+    for text in lines:
+        if text == "-":
+            yield "standard input", sys.stdin.buffer
+        elif text.lstrip()[:1] in ("{", "["):
+            yield "line", [text.encode("utf-8", "surrogateescape")]
+        else:
+            try:
+                with Path(text).open("rb") as file:
+                    yield text, file
+            except OSError as error:
+                raise ConfigError(f"check: expected a file, - or a JSON line, got {text!r}: {error.strerror}") from None

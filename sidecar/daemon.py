@@ -6,6 +6,7 @@ is one moment of the log, and nothing needs a lock.
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import signal
@@ -23,6 +24,7 @@ from .lines import LineSplitter
 from .metrics import Health, Meter
 from .pipeline import HOLD_SECONDS, Installed, Pipeline, Source
 from .prices import PriceBook
+from .request import Request
 from .series import Store
 from .watch import StandardInput, Watch
 
@@ -40,7 +42,7 @@ STDIN = "-"
 class Sidecar:
     """Everything that is counted and what counts it; `step` is the whole of the work, without waiting."""
 
-    def __init__(self, config: Config, *, version: str) -> None:
+    def __init__(self, config: Config, *, version: str, observe: Callable[[Request, str], None] | None = None) -> None:
         self.config = config
         try:
             self.book = PriceBook.load(config.prices_path, config.prices)
@@ -58,6 +60,7 @@ class Sidecar:
             envelope=config.envelope,
             labels=tuple(config.labels.values()),
             max_line_bytes=config.max_line_bytes,
+            observe=observe,
         )
         self.follower = Follower(
             [path for path in config.log_paths if path != STDIN],
@@ -130,9 +133,16 @@ class Sidecar:
             return 0
 
 
+def _spare_the_collector() -> None:
+    """Look for circles of garbage seldom: a line leaves none, and each look costs as much as a line."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+
+
 def once(config: Config, *, version: str) -> bytes:
     """Read all there is and give the page."""
     sidecar = Sidecar(config, version=version)
+    _spare_the_collector()
     sidecar.read_all()
     return sidecar.exposition.page("text/plain", None)[0]
 
@@ -164,13 +174,13 @@ class Loop:
 
     def run(self) -> None:
         """Serve and count until told to stop."""
+        for name, act in self._signals().items():
+            signal.signal(name, act)
         self.server.bind()
         log.info("serving on http://%s:%d", self._sidecar.config.host, self.server.port)
         self.server.start()
         if self._stdin is not None:
             self._stdin.start()
-        for name, act in self._signals().items():
-            signal.signal(name, act)
         sidecar = self._sidecar
         next_look = 0.0
         try:
@@ -266,4 +276,6 @@ _INDEX = b"""<!doctype html><html lang="en"><meta charset="utf-8"><title>ai-side
 
 def run(config: Config, *, version: str) -> None:
     """Do the main job until SIGTERM or SIGINT; OSError where the port cannot be had."""
-    Loop(Sidecar(config, version=version)).run()
+    loop = Loop(Sidecar(config, version=version))
+    _spare_the_collector()
+    loop.run()

@@ -668,12 +668,32 @@ _REFINED = Memo(lambda message: _said(message, _MESSAGE[:2]))
 _KINDS = Memo(lambda word: _by_code(word) if " " not in word else None)
 
 
+_KNOWN_ERRORS: dict[Any, str] = {}
+"""What was classed before: a failing provider says the same thing again and again."""
+
+
 def error_type(status: Any, *errors: Any) -> str:
     """Class a failure (`ERROR_TYPES`): the provider's own code first, the status second, the message last.
 
     `errors` are codes, texts, or error objects of any provider. A code that says little
     (`invalid_request_error`) yields to a status or a message that says more.
     """
+    try:
+        said = (status, *[tuple(error.items()) if type(error) is dict else error for error in errors])
+        return _KNOWN_ERRORS[said]
+    except TypeError:
+        # an object in the error: too odd to be remembered
+        return _error_type(status, *errors)
+    except KeyError:
+        kind = _error_type(status, *errors)
+        if len(str(said)) <= 400:
+            if len(_KNOWN_ERRORS) >= 1024:
+                _KNOWN_ERRORS.clear()
+            _KNOWN_ERRORS[said] = kind
+        return kind
+
+
+def _error_type(status: Any, *errors: Any) -> str:
     for error in errors:
         words = (
             (error,)

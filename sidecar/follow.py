@@ -166,9 +166,10 @@ class Follower:
                 generation.size = tail.offset
                 generation.seen = (status.st_size, status.st_mtime_ns)
             too_long, tail.lines.too_long = tail.lines.too_long, 0
-            self._health.read_bytes += tail.read_bytes
-            tail.read_bytes = 0
-            if lines or too_long:
+            read_bytes, tail.read_bytes = tail.read_bytes, 0
+            self._health.read_bytes += read_bytes
+            if read_bytes:
+                # also where no line has ended yet: there may be more
                 yield generation.source, lines, too_long
 
     def finish(self) -> None:

@@ -19,6 +19,7 @@ from . import envelopes
 from .fields import get
 from .metrics import Health, Meter
 from .request import Memory, ParseError, Parser, Record, Request
+from .table import MISS, LineReader
 
 log = logging.getLogger("ai_sidecar")
 
@@ -43,12 +44,15 @@ class Installed(msgspec.Struct, frozen=True):
 class Source:
     """What is known of one file between two of its lines."""
 
-    __slots__ = ("fragments", "held", "is_cri", "last_parser", "memories", "path", "predecessor", "printed", "printed_bytes")
+    __slots__ = ("fragments", "held", "is_cri", "last_parser", "memories", "path", "predecessor", "printed", "printed_bytes", "reader", "reader_name")
 
     def __init__(self, path: str) -> None:
         self.path = path
         self.last_parser: int | None = None
         """Who claimed the last record, by place in the list of parsers."""
+        self.reader: LineReader | None = None
+        """How it reads the bytes of a line at once, where it can and nothing else may come before it."""
+        self.reader_name = ""
         self.memories: dict[str, Memory] = {}
         self.is_cri = False
         self.fragments: dict[str, list[bytes]] = {}
@@ -92,10 +96,20 @@ class Pipeline:
         if too_long:
             results["too_long"] += too_long
         loads = orjson.loads
-        is_plain = not source.is_cri and self._envelope == "none"
+        is_plain = self._envelope == "none"
+        add = self._meter.add
+        read_at_once = 0
         for line in lines:
             if source.is_cri or source.printed:
                 result = self._wrapped(source, line)
+            elif (read := source.reader) is not None and (requests := read(line)) is not MISS and requests:
+                for request in requests:
+                    if request.id is None and source.held is None:
+                        add(request)
+                        read_at_once += 1
+                        result = "request"
+                    else:
+                        result = self._told(source, request, (), source.reader_name)
             else:
                 try:
                     record = loads(line)
@@ -111,6 +125,8 @@ class Pipeline:
                         result = self._value(source, record, line)
             if result is not None and result != _HELD:
                 results[result] += 1
+        if read_at_once:
+            self._tally(source.reader_name, read_at_once)
 
     def finish(self, source: Source, rest: bytes | None) -> None:
         """Count what stands at the end of a file that will not grow any more."""
@@ -154,6 +170,11 @@ class Pipeline:
         return self._text(source, line)
 
     def _text(self, source: Source, line: bytes) -> str:
+        if (read := source.reader) is not None and (requests := read(line)) is not MISS and requests:
+            result = "ignored"
+            for request in requests:
+                result = _first([result, self._told(source, request, (), source.reader_name)])
+            return result
         stripped = line.strip(b" \t\r\n\0\xef\xbb\xbf")
         if not stripped:
             return "ignored"
@@ -247,12 +268,21 @@ class Pipeline:
                     if result is not None:
                         # one that claims whatever has a usage must not come before the particular ones
                         source.last_parser = place if installed.is_particular else None
+                        if depth == 0:
+                            self._choose_reader(source, installed)
                         break
         if result is not None:
             return result
         if depth >= envelopes.MAX_DEPTH:
             return "ignored"
         return _first([self._record(source, found, depth + 1) for found in envelopes.inner(record)])
+
+    def _choose_reader(self, source: Source, installed: Installed) -> None:
+        """Read whole lines by the parser that claimed the last one, where nobody needs the record."""
+        source.reader = None
+        if source.last_parser is not None and not self._labels and self._observe is None:
+            source.reader = getattr(installed.parser, "read", None)
+            source.reader_name = installed.name
 
     def _ask(self, source: Source, place: int, record: Record) -> str | None:
         installed = self._parsers[place]
@@ -299,14 +329,17 @@ class Pipeline:
         self._count(request, extra, name)
         return "request"
 
+    def _tally(self, name: str, count: int) -> None:
+        counted = self._health.requests
+        counted[name] = counted.get(name, 0) + count
+
     def _count(self, request: Request, extra: tuple[str, ...], name: str) -> None:
         if request.id is not None:
             self._ids[request.id] = None
             if len(self._ids) > REMEMBERED_IDS:
                 del self._ids[next(iter(self._ids))]
         self._meter.add(request, extra)
-        counted = self._health.requests
-        counted[name] = counted.get(name, 0) + 1
+        self._tally(name, 1)
         if self._observe is not None:
             self._observe(request, name)
 

@@ -1,22 +1,29 @@
 """The store: label set → one `Series` with everything that was counted for it; cap, dump, load.
 
-A cell is (provider, model, endpoint, status code, error type, finish reason, extra labels…), so that one
-look-up serves a request. Sums over labels, cumulative buckets and units are left to the page.
+A series is kept for each (provider, model, endpoint, status code, error type, finish reason, extra labels…),
+so that one look-up serves a request. Sums over labels, cumulative buckets and units are left to the page.
+Everything is a whole number: nothing is lost however much is added up.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
+
+from .fields import ERROR_TYPES
 
 OTHER = "_other"
 """The label value under which what came after the cap is counted."""
 
 MAX_LABEL_CHARACTERS = 128
-_MAX_RAW_KEYS_PER_SERIES = 8
 
 Labels = tuple[str, ...]
-"""provider, model, endpoint, status_code, error_type, finish_reason, then the extra labels."""
+"""provider, model, endpoint, status_code, error_type or "", finish_reason or "", then the extra labels."""
+
+RawLabels = tuple[str | None, ...]
+"""The same as a request has them: `None` for no error and no finish reason, any text, any length."""
 
 PROVIDER, MODEL, ENDPOINT, STATUS_CODE, ERROR_TYPE, FINISH_REASON, EXTRA = range(7)
 
@@ -37,35 +44,52 @@ COUNTERS = (
     "cost_cache_write",
     "cost_audio",
     "cost_total",
+    "cost_rest",
     "unpriced",
     "client_cache_hits",
 )
-"""The whole numbers of a series; costs in parts of a dollar (`prices.DOLLAR`)."""
+"""What only grows. Costs in parts of a dollar (`prices.DOLLAR`), but `cost_rest` in parts of such a part
+(`COST_REST`): what is told in figures finer than that belongs to `cost_total` too."""
+
+COST_REST = 10**370
+"""How many parts of `cost_rest` make one of `cost_total`: with it, any float is exact as the decimal it is written as."""
 
 HISTOGRAMS = ("durations", "times_to_first_token", "times_per_output_token", "batch_sizes")
-"""The bucket counts of a series, not cumulative, the last for what is over every bound; `None` until one is known."""
+"""Bucket counts, not cumulative, the last for what is over every bound; `None` until there is one."""
 
-GAUGES = ("last_request", "remaining_requests", "remaining_tokens", "remaining_order")
+GAUGES = (
+    "last_request",
+    "remaining_requests",
+    "remaining_requests_order",
+    "remaining_tokens",
+    "remaining_tokens_order",
+)
+"""`None` until known. The orders are numbers of `Store.order`: of several series the highest is the latest."""
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-_STATUS = re.compile(r"[1-9]\d\d\Z", re.ASCII)
+EXEMPLARS = ("duration_exemplars", "time_to_first_token_exemplars")
+"""Bucket → (trace id, nanoseconds, Unix seconds or `None`), the last one that fell there."""
+
+Exemplars = dict[int, tuple[str, int, float | None]]
+
+_FINISH_REASONS = frozenset(
+    {"", "stop", "length", "tool_calls", "content_filter", "error", "other"}
+)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_STATUS = re.compile(r"[1-9][0-9][0-9]\Z")
+_SAFE_INTEGER = 2**53
+"""What JSON readers hold exactly; a larger number is dumped as text."""
+
+_counters_of = attrgetter(*COUNTERS)
+_histograms_of = attrgetter(*HISTOGRAMS)
+_gauges_of = attrgetter(*GAUGES)
+_exemplars_of = attrgetter(*EXEMPLARS)
 
 
 class Series:
-    """Everything counted for one label set, in whole numbers: nothing is lost however much is added."""
+    """Everything that was counted for one label set; its count changes whenever anything of it does."""
 
-    __slots__ = (*COUNTERS, *HISTOGRAMS, *GAUGES, "exemplars", "labels")
+    __slots__ = (*COUNTERS, *HISTOGRAMS, *GAUGES, *EXEMPLARS, "labels")
 
-    def __init__(self, labels: Labels) -> None:
-        self.labels = labels
-        for name in COUNTERS:
-            setattr(self, name, 0)
-        for name in (*HISTOGRAMS, *GAUGES):
-            setattr(self, name, None)
-        self.exemplars: dict[tuple[str, int], tuple[str, float, float | None]] | None = None
-        """(histogram, bucket) → (trace id, value in milliseconds, Unix seconds): the last one."""
-
-    # Declared for the type checker; made in __init__ from the tables above.
     count: int
     input_tokens: int
     output_tokens: int
@@ -82,6 +106,7 @@ class Series:
     cost_cache_write: int
     cost_audio: int
     cost_total: int
+    cost_rest: int
     unpriced: int
     client_cache_hits: int
     durations: list[int] | None
@@ -90,110 +115,166 @@ class Series:
     batch_sizes: list[int] | None
     last_request: float | None
     remaining_requests: int | None
+    remaining_requests_order: int | None
     remaining_tokens: int | None
-    remaining_order: int | None
+    remaining_tokens_order: int | None
+    duration_exemplars: Exemplars | None
+    time_to_first_token_exemplars: Exemplars | None
+
+    def __init__(self, labels: Labels) -> None:
+        self.labels = labels
+        for name in COUNTERS:
+            setattr(self, name, 0)
+        for name in (*HISTOGRAMS, *GAUGES, *EXEMPLARS):
+            setattr(self, name, None)
 
     def dump(self) -> list[Any]:
-        """Give JSON values from which `load` makes the same series."""
+        """Give JSON values from which `load` makes the same series, every number exact."""
         return [
-            list(self.labels),
-            [getattr(self, name) for name in COUNTERS],
-            [getattr(self, name) for name in HISTOGRAMS],
-            [getattr(self, name) for name in GAUGES],
+            self.labels,
+            [value if value < _SAFE_INTEGER else str(value) for value in _counters_of(self)],
+            _histograms_of(self),
+            _gauges_of(self),
+            [
+                exemplars and [(bucket, *exemplar) for bucket, exemplar in exemplars.items()]
+                for exemplars in _exemplars_of(self)
+            ],
         ]
 
     @classmethod
-    def load(cls, dumped: list[Any]) -> Series:
+    def load(cls, dumped: Sequence[Any]) -> Series:
         """Make the series that was dumped."""
-        labels, counters, histograms, gauges = dumped
+        labels, counters, histograms, gauges, exemplars = dumped
         series = cls(tuple(labels))
-        for names, values in ((COUNTERS, counters), (HISTOGRAMS, histograms), (GAUGES, gauges)):
-            for name, value in zip(names, values, strict=True):
-                setattr(series, name, value)
+        for name, value in zip(COUNTERS, counters, strict=True):
+            setattr(series, name, int(value))
+        for name, counts in zip(HISTOGRAMS, histograms, strict=True):
+            setattr(series, name, counts and list(counts))
+        for name, value in zip(GAUGES, gauges, strict=True):
+            setattr(series, name, value)
+        for name, rows in zip(EXEMPLARS, exemplars, strict=True):
+            setattr(series, name, rows and {bucket: tuple(exemplar) for bucket, *exemplar in rows})
         return series
 
 
 class Store:
-    """All series, at most `max_series` of them; what comes after is counted under `_other`."""
+    """All series: at most `max_series` of their own, and beside them a bounded number under `_other`."""
 
     def __init__(self, max_series: int, extra_labels: tuple[str, ...] = ()) -> None:
         self.max_series = max_series
         self.extra_labels = extra_labels
         self.series: list[Series] = []
-        """In the order of their birth."""
+        """In the order of their birth. `load` puts another list in its place."""
         self.overflow = 0
         """Requests that were counted under `_other` because the cap was reached."""
-        self.by_raw: dict[Labels, Series] = {}
-        """As the log spells the labels; for the hot path, and bounded."""
+        self.order = 0
+        """How many requests have told a rate limit."""
+        self.memo: dict[RawLabels, tuple[Series, Any]] = {}
+        """Raw labels → series, and what the meter keeps beside it: for the hot path. It may be cleared at any
+        time, is bounded whatever a log holds, and is never replaced."""
         self._by_labels: dict[Labels, Series] = {}
+        self._others = 0
 
-    def of(self, raw: Labels) -> Series:
-        """Give the series of these labels, admitting it where there is room."""
-        found = self.by_raw.get(raw)
-        if found is not None:
-            return found
+    def admit(self, raw: RawLabels) -> tuple[Series, bool]:
+        """Give the series that counts a request of these labels, and whether it is their own and no `_other`."""
         labels = clean(raw)
         found = self._by_labels.get(labels)
-        if found is None:
-            found = self._admit(labels)
-            if found is None:
-                self.overflow += 1
-                return self._overflow(labels)
-        if len(self.by_raw) < self.max_series * _MAX_RAW_KEYS_PER_SERIES and all(len(value) <= MAX_LABEL_CHARACTERS for value in raw):
-            self.by_raw[raw] = found
-        return found
+        if found is not None:
+            return found, True
+        # a log that says `_other` itself gets no room that has no bound
+        if labels[MODEL] != OTHER and len(self.series) - self._others < self.max_series:
+            return self._add(labels), True
+        self.overflow += 1
+        return self._overflow(labels), False
 
-    def _admit(self, labels: Labels) -> Series | None:
-        # `_other` has room of its own, so that there is always somewhere to count
-        if len(self.series) >= self.max_series:
-            return None
-        return self._add(labels)
+    def remember(self, raw: RawLabels, series: Series, beside: Any) -> None:
+        """Keep what raw labels lead to, unless they are too long to be kept."""
+        for value in raw:
+            if value is not None and len(value) > MAX_LABEL_CHARACTERS:
+                return
+        # more spellings than series: junk that means the same. Those in use are back with their next request
+        if len(self.memo) >= 2 * self.max_series + 64 and raw not in self.memo:
+            self.memo.clear()
+        self.memo[raw] = (series, beside)
+
+    def dump(self) -> dict[str, Any]:
+        """Give JSON values from which `load` makes the same store."""
+        return {
+            "extra_labels": self.extra_labels,
+            "overflow": self.overflow,
+            "order": self.order,
+            "series": [series.dump() for series in self.series],
+        }
+
+    def load(self, dumped: dict[str, Any]) -> None:
+        """Take over what was dumped in place of all there is; ValueError, and nothing done, where it does not fit."""
+        try:
+            if tuple(dumped["extra_labels"]) != self.extra_labels:
+                raise ValueError(
+                    f"expected the extra labels {self.extra_labels!r}, got {dumped['extra_labels']!r}"
+                )
+            overflow, order = int(dumped["overflow"]), int(dumped["order"])
+            series = [Series.load(one) for one in dumped["series"]]
+        except (KeyError, TypeError) as error:
+            raise ValueError(
+                f"expected dumped series, got something else: {type(error).__name__}"
+            ) from None
+        width = EXTRA + len(self.extra_labels)
+        if any(len(one.labels) != width for one in series):
+            raise ValueError(f"expected {width} labels for each series")
+        self.overflow, self.order, self.series = overflow, order, series
+        self._by_labels = {one.labels: one for one in series}
+        self._others = sum([one.labels[MODEL] == OTHER for one in series])
+        self.memo.clear()
 
     def _add(self, labels: Labels) -> Series:
         series = self._by_labels[labels] = Series(labels)
         self.series.append(series)
+        self._others += labels[MODEL] == OTHER
         return series
 
     def _overflow(self, labels: Labels) -> Series:
         """Give up one label after the other until the series is there, or there is room for it."""
         provider, _, endpoint, status_code, error_type, finish_reason, *extra = labels
         others = (OTHER,) * len(extra)
-        ladder: list[Labels] = [
-            (provider, OTHER, endpoint, status_code, error_type, finish_reason, *extra),
-            (provider, OTHER, OTHER, status_code, error_type, finish_reason, *others),
-        ]
-        for room, folded in zip((self.max_series + self.max_series // 4 + 16, self.max_series + self.max_series // 2 + 64), ladder, strict=True):
+        quarter = self.max_series // 4 + 16
+        for room, folded in (
+            (quarter, (provider, OTHER, endpoint, status_code, error_type, finish_reason, *extra)),
+            (
+                2 * quarter,
+                (provider, OTHER, OTHER, status_code, error_type, finish_reason, *others),
+            ),
+            (3 * quarter, (OTHER, OTHER, OTHER, status_code, error_type, finish_reason, *others)),
+        ):
             found = self._by_labels.get(folded)
             if found is not None:
                 return found
-            if len(self.series) < room:
+            if self._others < room:
                 return self._add(folded)
-        # status codes, error types and finish reasons are few: this last step needs no bound
-        last = (OTHER, OTHER, OTHER, status_code, error_type, finish_reason, *others)
+        # error types and finish reasons are closed sets: this last step needs no bound
+        last = (OTHER, OTHER, OTHER, OTHER, error_type, finish_reason, *others)
         return self._by_labels.get(last) or self._add(last)
 
-    def dump(self) -> dict[str, Any]:
-        """Give JSON values from which `load` makes the same store."""
-        return {"overflow": self.overflow, "series": [series.dump() for series in self.series]}
 
-    def load(self, dumped: dict[str, Any]) -> None:
-        """Take over what was dumped, in place of all there is."""
-        self.overflow = dumped["overflow"]
-        self.series = [Series.load(one) for one in dumped["series"]]
-        self._by_labels = {series.labels: series for series in self.series}
-        self.by_raw = {}
+def clean(raw: RawLabels) -> Labels:
+    """Make label values of what a log says: short, printable, not empty; the status three digits or 0.
 
-
-def clean(raw: Labels) -> Labels:
-    """Make label values of what a log says: short, printable, never empty; the status three digits or 0."""
-    labels = [_clean(value) for value in raw]
+    Error type and finish reason are of their closed sets or `other`, and empty where there is none.
+    """
+    labels = [_text(value) for value in raw]
     if not _STATUS.match(labels[STATUS_CODE]):
         labels[STATUS_CODE] = "0"
+    if labels[ERROR_TYPE] and labels[ERROR_TYPE] not in ERROR_TYPES:
+        labels[ERROR_TYPE] = "other"
+    if labels[FINISH_REASON] not in _FINISH_REASONS:
+        labels[FINISH_REASON] = "other"
     for place in (PROVIDER, MODEL, ENDPOINT, *range(EXTRA, len(labels))):
         labels[place] = labels[place] or "unknown"
     return tuple(labels)
 
 
-def _clean(value: str) -> str:
-    value = value[:MAX_LABEL_CHARACTERS]
+def _text(value: str | None) -> str:
+    if value is None:
+        return ""
+    value = str(value)[:MAX_LABEL_CHARACTERS]
     return value if value.isascii() and value.isprintable() else _CONTROL.sub("\ufffd", value)

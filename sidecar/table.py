@@ -15,6 +15,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
+import msgspec
 import orjson
 
 from . import fields
@@ -387,7 +388,12 @@ MAX_KEYS = 256
 """A record of more keys is no log line that comes twice."""
 
 Take = Callable[[Record], Any]
-Keys = dict[tuple[str, ...], frozenset[str]]
+Keys = dict[tuple[str, ...], tuple[str, ...]]
+"""Where an object is → its keys, in the order in which they came."""
+Typed = tuple[Callable[[bytes], Any], Callable[[Any], Any]]
+"""A decoder for lines of one shape, and the function that reads what it gives."""
+LineReader = Callable[[bytes], Any]
+"""Gives the requests of a line, or `MISS` where it has to be read the general way."""
 """The keys that are known of some objects: of the record `()`, of `("usage",)`, and so on."""
 
 
@@ -401,7 +407,11 @@ def _miss(record: Record) -> Any:
 
 def compile_table(*tables: Table) -> Parser:
     """Make a parser of a table, or of several that are asked in turn; it compiles itself as records come."""
-    return _Compiled(tables).parse
+    compiled = _Compiled(tables)
+    if compiled.read is not None:
+        # for the pipeline: the same parser, from the bytes of a line
+        compiled.parse.read = compiled.read  # type: ignore[attr-defined] # a function's own attribute
+    return compiled.parse
 
 
 def _compile_find(*tables: Table) -> Find:
@@ -421,13 +431,15 @@ class _Compiled:
         self.takes: dict[tuple[str, ...], Take] = {}
         self.seen: dict[Any, int] = {}
         self.shapes = 0
-        self.leaves: set[Take] = set()
-        """The functions that give `MISS` for a record of another shape."""
+        self.leaves: dict[Take, Typed] = {}
+        """The functions that give `MISS` for a record of another shape, and their typed twins."""
         self.leaf: Take = _miss
         """The one that was called last."""
         takes, first, leaves = self.takes, self.first, self.leaves
         last: Take = _miss
         before: Take = _miss
+        typed: Typed = _NOT_TYPED
+        typed_before: Typed = _NOT_TYPED
 
         def parse(record: Record, memory: Memory, /) -> Any:
             take = takes.get(tuple(record))
@@ -435,7 +447,7 @@ class _Compiled:
 
         def parse_one(record: Record, memory: Memory, /) -> Any:
             # Most lines have the shape of one of the two that came last (the good ones and the failed ones).
-            nonlocal last, before
+            nonlocal last, before, typed, typed_before
             requests = last(record)
             if requests is not MISS:
                 return requests
@@ -450,9 +462,27 @@ class _Compiled:
             requests = take(record)
             if self.leaf in leaves:
                 last, before = self.leaf, last
+                typed, typed_before = leaves[self.leaf], typed
+            return requests
+
+        def read(line: bytes) -> Any:
+            # The line of a known shape, decoded no further than its table looks: what does not fit is MISS.
+            nonlocal typed, typed_before
+            try:
+                decode, take = typed
+                return take(decode(line))
+            except (msgspec.MsgspecError, RecursionError):
+                pass
+            try:
+                decode, take = typed_before
+                requests = take(decode(line))
+            except (msgspec.MsgspecError, RecursionError):
+                return MISS
+            typed, typed_before = typed_before, typed
             return requests
 
         self.parse: Parser = parse if len(tables) > 1 else parse_one
+        self.read: LineReader | None = None if len(tables) > 1 or gives_found else read
 
     def general(self, record: Record) -> Any:
         for table in self.tables:
@@ -514,14 +544,14 @@ class _Compiled:
                 self.finds[id(table)] = _compile_find(line), _compile_find(*table.bodies)
             find, find_body = self.finds[id(table)]
             return lambda record: table.parse_with(record, find, find_body)
-        return self.known(table, {(): keys})
+        return self.known(table, {(): shape})
 
     def known(self, table: Table, known: Keys) -> Take:
         """Give the function for records of which these keys are known: it looks at one object more, or reads."""
         wide = _widest(table, known)
         if wide is None:
             leaf = _written(table, known, gives_found=self.gives_found)
-            self.leaves.add(leaf)
+            self.leaves[leaf] = _NOT_TYPED if self.gives_found else _typed(table, known)
             return leaf
         takes: dict[Any, Take] = {}
 
@@ -535,8 +565,7 @@ class _Compiled:
                 self.leaf = found
                 return found(record)
             if len(inner_shape or ()) <= MAX_KEYS and self.is_due((id(takes), inner_shape)):
-                keys = frozenset(inner_shape or ())
-                takes[inner_shape] = self.known(table, {**known, wide: keys})
+                takes[inner_shape] = self.known(table, {**known, wide: inner_shape or ()})
             return self.by_table(table, record)
 
         return take
@@ -568,6 +597,56 @@ def _written(table: Table, known: Keys, *, gives_found: bool) -> Take:
     exec(code, writer.names)  # noqa: S102
     take: Take = writer.names["take"]
     return take
+
+
+def _no_decoder(line: bytes) -> Any:
+    raise msgspec.DecodeError("no shape is known")
+
+
+_NOT_TYPED: Typed = (_no_decoder, _miss)
+
+
+def _typed(table: Table, known: Keys) -> Typed:
+    """Make a decoder for lines of just these keys, and the function that reads what it gives.
+
+    Each object is a Struct with all its keys and no others; what the table does not look at is skipped by the
+    decoder. It refuses whatever does not fit, and then the line is read the general way: both give the same.
+    """
+    if any(not keys for keys in known.values()):
+        return _NOT_TYPED
+    read_whole = {chain for take in _all_takes(table) for chain in _chains(take)}
+    read_whole.update(chain for path, _ in (*table.when, *table.unless) for chain in fields.WAYS[path])
+    if any(chain in read_whole for chain in known if chain):
+        # an object that is also read as a whole must stay a dict
+        return _NOT_TYPED
+    writer = _Writer(table, known)
+    source = writer.source(typed=True)
+    body = source.partition("\n")[2]
+    if any(word in body for word in ("(record,", "(record)", "record.get(")):
+        return _NOT_TYPED
+    names = [key for keys in known.values() for key in keys]
+    if "log" in known[()] or any(not name or len(name) > 256 for name in names):
+        return _NOT_TYPED
+    structs: dict[tuple[str, ...], Any] = {}
+    for chain in sorted(known, key=len, reverse=True):
+        # a decoder is fastest where its members come in the order of the line
+        keys = known[chain]
+        members = []
+        for number, key in enumerate(keys):
+            inner = (*chain, key)
+            kind = structs.get(inner, Any if inner in writer.taken else msgspec.Raw)
+            members.append((f"f{number}", kind))
+        structs[chain] = msgspec.defstruct(
+            "Shape",
+            members,
+            rename={f"f{number}": key for number, key in enumerate(keys)},
+            forbid_unknown_fields=True,
+            gc=False,
+        )
+    code = compile(source, f"<typed table {table.name}>", "exec")
+    # The source holds nothing but this module's text and the table's own words, quoted: no word of a record.
+    exec(code, writer.names)  # noqa: S102
+    return msgspec.json.Decoder(structs[()]).decode, writer.names["take"]
 
 
 class _Writer:
@@ -664,6 +743,19 @@ class _Writer:
                 else:
                     lines.append(f"{taken} = {name}[{key!r}]")
         return ["try:", *("    " + line for line in lines), "except KeyError: return MISS"]
+
+    def typed_guard(self) -> list[str]:
+        """Write the taking of the values out of the structs of `_typed`, which hold just the known keys."""
+        for chain in [*self.known][1:]:
+            self.access(chain)
+        lines = []
+        for chain in sorted(self.known, key=len):
+            name = self.taken[chain] if chain else "record"
+            for number, key in enumerate(self.known[chain]):
+                taken = self.taken.get((*chain, key))
+                if taken is not None:
+                    lines.append(f"{taken} = {name}.f{number}")
+        return lines
 
     def value(self, at: At, chain: tuple[str, ...], target: str) -> None:
         """Write the reading of one place into `target`."""
@@ -792,7 +884,7 @@ class _Writer:
             return f"({access} is not None)"
         return f"is_one({access}, {self.name(values, 'values')})"
 
-    def source(self, *, gives_found: bool = False) -> str:
+    def source(self, *, gives_found: bool = False, typed: bool = False) -> str:
         """Write the whole function: it gives requests, or what `Table.find` gives."""
         table, none = self.table, "()" if self.table.when else "None"
         for path, values in table.when:
@@ -817,7 +909,7 @@ class _Writer:
             self.ending()
         return (
             "def take(record):\n"
-            + "\n".join("    " + line for line in self.guard() + self.lines)
+            + "\n".join("    " + line for line in (self.typed_guard() if typed else self.guard()) + self.lines)
             + "\n"
         )
 
