@@ -6,10 +6,11 @@ line for line, what prometheus_client makes of the same figures. It stands for o
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from collections.abc import Callable
 from itertools import accumulate
-from operator import attrgetter
+from operator import add, attrgetter
 from typing import Any, NamedTuple
 
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -23,6 +24,9 @@ TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 REMEMBERED_SCRAPERS = 16
+
+_TRACE_ID = re.compile(r"[!#-\[\]-~]+\Z")
+"""Printable, and no quote or backslash: some readers of exemplars do not know escapes, and no tracer writes them."""
 
 _GO_EXPONENT = 1_000_000
 """From here on Go writes a float with an exponent, and so does prometheus_client."""
@@ -259,14 +263,12 @@ class _Rows:
     def _histogram(self, row: _Row, family: Family) -> bytes:
         """Make the lines of a histogram: buckets, count, sum."""
         series = row.series
-        if len(series) == 1:
-            so_far = list(accumulate(getattr(series[0], family.counts)))
-            total = getattr(series[0], family.field)
-        else:
-            so_far = list(
-                accumulate(map(sum, zip(*map(attrgetter(family.counts), series), strict=True)))
-            )
-            total = sum(map(attrgetter(family.field), series))
+        sums: list[int] = getattr(series[0], family.counts)
+        total = getattr(series[0], family.field)
+        for one in series[1:]:
+            sums = list(map(add, sums, getattr(one, family.counts)))
+            total += getattr(one, family.field)
+        so_far = list(accumulate(sums))
         count = so_far[-1]
         figures: list[int | bytes] = [*so_far, count]
         if count >= _GO_EXPONENT:
@@ -292,10 +294,10 @@ class _Rows:
             return text
         lines = text.split(b"\n")
         for bucket, (trace_id, value, timestamp) in latest.items():
-            if trace_id.isascii() and trace_id.isprintable():
+            if _TRACE_ID.match(trace_id):
                 at = "" if timestamp is None else f" {timestamp}"
                 lines[bucket] += b' # {trace_id="%b"} %b%b' % (
-                    _escaped(trace_id).encode(),
+                    trace_id.encode(),
                     _number(value / self.family.scale),
                     at.encode(),
                 )
@@ -341,7 +343,9 @@ def _pattern(family: Family, names: list[str], figure: str) -> str:
 def _sum(row: _Row, family: Family) -> bytes:
     field = row.field
     series = row.series
-    total = getattr(series[0], field) if len(series) == 1 else sum(map(attrgetter(field), series))
+    total = getattr(series[0], field)
+    for one in series[1:]:
+        total += getattr(one, field)
     if family.scale == 1:
         text = row.template % _whole(total)
     else:
@@ -355,7 +359,7 @@ def _sum(row: _Row, family: Family) -> bytes:
 
 
 def _max(row: _Row, _: Family) -> bytes:
-    row.text = text = row.template % _number(max(map(attrgetter(row.field), row.series)))
+    row.text = text = row.template % _number(max([getattr(one, row.field) for one in row.series]))
     return text
 
 

@@ -452,7 +452,7 @@ class Meter:
             _add_first_token(series, request, duration_ns)
 
         timestamp = request.timestamp
-        if timestamp is not None and 0.0 <= timestamp < 1e11:
+        if timestamp is not None and 0.0 < timestamp < 1e11:
             last = series.last_request
             if last is None or timestamp > last:
                 series.last_request = timestamp

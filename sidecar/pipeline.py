@@ -9,7 +9,7 @@ A record that is printed over several lines, and a line that the runtime split, 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -95,38 +95,49 @@ class Pipeline:
         results = self._health.lines
         if too_long:
             results["too_long"] += too_long
-        loads = orjson.loads
-        is_plain = self._envelope == "none"
-        add = self._meter.add
-        read_at_once = 0
-        for line in lines:
-            if source.is_cri or source.printed:
-                result = self._wrapped(source, line)
-            elif (read := source.reader) is not None and (requests := read(line)) is not MISS and requests:
-                for request in requests:
-                    if request.id is None and source.held is None:
-                        add(request)
-                        read_at_once += 1
-                        result = "request"
-                    else:
-                        result = self._told(source, request, (), source.reader_name)
+        coming = iter(lines)
+        while True:
+            if source.reader is not None and source.held is None and not source.is_cri and not source.printed:
+                line = self._read_at_once(source, source.reader, coming)
             else:
-                try:
-                    record = loads(line)
-                except orjson.JSONDecodeError:
-                    result = self._wrapped(source, line)
-                else:
-                    if type(record) is dict:
-                        if not is_plain and "log" in record and (part := self._docker(record)) is not None:
-                            result = self._fragment(source, *part)
-                        else:
-                            result = self._record(source, record, 0)
-                    else:
-                        result = self._value(source, record, line)
+                line = next(coming, None)
+            if line is None:
+                return
+            result = self._line(source, line)
             if result is not None and result != _HELD:
                 results[result] += 1
-        if read_at_once:
-            self._tally(source.reader_name, read_at_once)
+
+    def _read_at_once(self, source: Source, read: LineReader, coming: Iterator[bytes]) -> bytes | None:
+        """Count lines that their parser reads from the bytes; give the first that it cannot."""
+        add = self._meter.add
+        count = 0
+        missed = None
+        for line in coming:
+            requests = read(line)
+            if not requests or requests is MISS:
+                missed = line
+                break
+            for request in requests:
+                add(request)
+            count += 1
+        self._health.lines["request"] += count
+        if count:
+            self._tally(source.reader_name, count)
+        return missed
+
+    def _line(self, source: Source, line: bytes) -> str | None:
+        """Read one line the general way; `None` where its result comes with a later one."""
+        if source.is_cri or source.printed:
+            return self._wrapped(source, line)
+        try:
+            record = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            return self._wrapped(source, line)
+        if type(record) is not dict:
+            return self._value(source, record, line)
+        if "log" in record and (part := self._docker(record)) is not None:
+            return self._fragment(source, *part)
+        return self._record(source, record, 0)
 
     def finish(self, source: Source, rest: bytes | None) -> None:
         """Count what stands at the end of a file that will not grow any more."""
@@ -170,11 +181,15 @@ class Pipeline:
         return self._text(source, line)
 
     def _text(self, source: Source, line: bytes) -> str:
-        if (read := source.reader) is not None and (requests := read(line)) is not MISS and requests:
-            result = "ignored"
+        if (
+            source.held is None
+            and (read := source.reader) is not None
+            and (requests := read(line)) is not MISS
+            and requests
+        ):
             for request in requests:
-                result = _first([result, self._told(source, request, (), source.reader_name)])
-            return result
+                self._count(request, (), source.reader_name)
+            return "request"
         stripped = line.strip(b" \t\r\n\0\xef\xbb\xbf")
         if not stripped:
             return "ignored"

@@ -1,10 +1,14 @@
 """(provider, model) → the price of each kind of token; the cost of a request, exact.
 
-All money is a whole number of `DOLLAR` parts (10⁻³⁰ USD), so that sums are exact whatever the price: some
-resellers ask for a third of a cent.
+All money is a whole number of parts of a dollar (`DOLLAR` of them, 10⁻³⁰ USD each), so that sums are exact
+whatever the price: some resellers ask for a twelfth of a dollar, written with 16 digits.
 
-The bundled table is made by `tests/make_prices.py` from genai-prices. Over it comes the user's own, as TOML,
-in USD for a million tokens; names may be globs, and the exact name wins:
+The bundled table is made by `tests/make_prices.py` from genai-prices, and agrees with its `calc_price`; a model
+that it lists without any price for tokens is not priced here, unless its name ends in `:free`. Prices for batch
+or fast processing are left out: no `Request` tells of them. A price for a request counts as `input`.
+
+Over the table come the user's own, as TOML, in USD for a million tokens. Names may be globs; an exact name wins
+over a glob, a provider's own models win over those for all providers:
 
     aliases = { "my-gpt4-deployment" = "gpt-4.1" }
 
@@ -12,13 +16,14 @@ in USD for a million tokens; names may be globs, and the exact name wins:
     input = 2.00
     output = 8.00
     cache_read = 0.50        # also cache_write, cache_write_1h, audio_input, audio_output, reasoning
+                             # and thousand_requests; what has no price of its own costs as its whole
 
     [providers.acme.models."*-small"]
     input = 0.10
     output = 0.40
 
-    [providers."azure.ai.openai"]
-    discount = 0.15          # a share of the price, cache and audio too
+    [providers.azure]        # in any spelling that logs have
+    discount = 0.15          # a share of the price, the user's own prices too
 """
 
 from __future__ import annotations
@@ -34,6 +39,7 @@ from typing import Any
 
 import orjson
 
+from . import fields
 from .request import Request
 
 DOLLAR = 10**30
@@ -60,6 +66,9 @@ KINDS = (
 
 _TABLE = Path(__file__).with_name("prices.jsonl")
 _MAX_KEPT = 4096
+_MAX_NAME_CHARACTERS = 512
+_MAX_DOLLARS = 1_000_000_000
+_DAY_SECONDS = 86_400
 
 _TABLE_IDS = {
     "aws.bedrock": "aws",
@@ -70,14 +79,16 @@ _TABLE_IDS = {
     "gcp.vertex_ai": "google",
     "mistral_ai": "mistral",
     "x_ai": "x-ai",
-    "xai": "x-ai",
     "together_ai": "together",
-    "together-ai": "together",
     "fireworks_ai": "fireworks",
     "moonshot": "moonshotai",
     "voyage": "voyageai",
+    "voyage_ai": "voyageai",
+    "z-ai": "zai",
+    "z.ai": "zai",
+    "zhipu": "zhipuai",
 }
-"""OpenTelemetry's provider → the table's."""
+"""OpenTelemetry's provider → the table's, where they differ by more than `-` and `_`."""
 
 _VENDORS = (
     "openai",
@@ -98,158 +109,204 @@ _VENDORS = (
 )
 """Whose own price holds for their models at a provider that the table does not know."""
 
-_OWN_PROVIDERS: dict[str, Any] = {
-    # the list prices of a reseller that the table does not have; input and output alike
-    "holysheep": {
-        "models": {
-            name: {"input": Decimal(price), "output": Decimal(price)}
-            for name, price in (
-                ("gpt-4.1", "8.00"),
-                ("claude-sonnet-4.5", "15.00"),
-                ("claude-sonnet-4-5", "15.00"),
-                ("gemini-2.5-flash", "2.50"),
-                ("deepseek-v3.2", "0.42"),
-            )
-        }
+_SELF_HOSTED = frozenset(
+    {
+        "ollama",
+        "vllm",
+        "sglang",
+        "tgi",
+        "llama.cpp",
+        "llama_cpp",
+        "llamafile",
+        "localai",
+        "lmstudio",
     }
+    | {"lm-studio", "lm_studio"}
+)
+"""They serve from the user's own machine, so no vendor's price holds; Ollama's `deepseek-r1:8b` is not
+even the model that DeepSeek sells under that name."""
+
+_HOLYSHEEP = {
+    "gpt-4-1": "8.00",
+    "claude-sonnet-4-5": "15.00",
+    "gemini-2-5-flash": "2.50",
+    "deepseek-v3-2": "0.42",
 }
+"""List prices of a reseller that the table does not have: USD for a million tokens, input and output alike."""
 
 _REGION = re.compile(r"^(?:us|us-gov|eu|apac|ap|jp|au|ca|sa|me|af|global)\.(?=[a-z0-9-]+\.)")
-_COMPACT_DATE = re.compile(r"-(20\d\d)(\d\d)(\d\d)(?=$|[-:@])")
+_COMPACT_DATE = re.compile(r"-(20\d\d)(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(?=$|[-:])")
+_DATE = re.compile(r"[-@]20\d\d-?(?:0[1-9]|1[0-2])-?(?:0[1-9]|[12]\d|3[01])$")
 _ROUTING_SUFFIXES = (":nitro", ":floor", ":exacto", ":online")
 """OpenRouter's ways to choose an endpoint; `:free` and `:batch` are prices of their own."""
+_OWN_WEIGHTS = re.compile(r"^arn:[^/]*:(?:custom-model|imported-model|provisioned-model)[^/]*/")
+"""Bedrock's names for what the user trained or rents by the hour, though they hold the name of the base."""
 
 Rate = int | tuple[tuple[int, int], ...]
 """Parts of a dollar a token; or (from more than so many input tokens, rate) from the highest tier to the base."""
 
 Rates = dict[str, Rate]
 
+_Row = tuple[int, int, int | None, int | None, int | None, int | None, int | None, int | None, int]
+"""A rate for each of `KINDS`; `None` where it costs as its whole. The last is for one request."""
+
+_Bands = tuple[tuple[int, _Row], ...]
+"""(from more than so many input tokens, rates), the highest first; the last is from -1."""
+
+_Condition = float | tuple[float, float] | None
+"""Since when a price holds, Unix seconds; or between which seconds of the day; or always."""
+
 
 class Price:
     """What one model costs at one provider, as it changed over time."""
 
-    __slots__ = ("_dated", "_default_timestamp", "_plain")
+    __slots__ = ("_bands", "_default_timestamp", "_periods")
 
-    def __init__(self, dated: list[tuple[Any, Rates]], default_timestamp: float) -> None:
-        self._dated = dated
+    def __init__(self, periods: list[tuple[_Condition, Rates]], default_timestamp: float) -> None:
         self._default_timestamp = default_timestamp
-        rates = dated[0][1]
-        is_plain = len(dated) == 1 and all(
-            type(rate) is int and kind in ("input", "output", "cache_read", "cache_write", "cache_write_1h")
-            for kind, rate in rates.items()
-        )
-        self._plain: tuple[int, int, int | None, int | None, int | None] | None = None
-        if is_plain:
-            self._plain = (
-                rates.get("input", 0),
-                rates.get("output", 0),
-                rates.get("cache_read"),
-                rates.get("cache_write"),
-                rates.get("cache_write_1h"),
-            )  # type: ignore[assignment] # is_plain has seen that they are ints
+        # the last that holds is the one, so that is asked first
+        self._periods = [(condition, _bands(rates)) for condition, rates in reversed(periods)]
+        self._bands = self._periods[0][1] if len(periods) == 1 else None
 
     def cost(self, request: Request) -> Cost:
-        """Give what the request costs; the price is that of its own time."""
-        if self._plain is None:
-            return _cost(self.rates(request.timestamp), request)
-        of_input, of_output, of_read, of_write, of_write_1h = self._plain
-        uncached = request.input_tokens or 0
-        read = write = 0
+        """Give what the request costs, at the price of its own time.
+
+        Parts that are more than their whole are cut to it: nothing is negative, nothing counted twice.
+        """
+        tokens_in = uncached = request.input_tokens or 0
+        text_out = request.output_tokens or 0
+        bands = self._bands
+        if bands is None:
+            bands = self._bands_at(request.timestamp)
+        rates = bands[0][1]
+        for start, rates in bands:  # noqa: B007 - the one where it stops is used below
+            if tokens_in > start:
+                break
+        (
+            of_input,
+            of_output,
+            of_read,
+            of_write,
+            of_write_1h,
+            of_audio_in,
+            of_audio_out,
+            of_reasoning,
+            once,
+        ) = rates
+        read = write = audio = reasoning = 0
         if of_read is not None and request.cache_read_tokens:
             count = min(request.cache_read_tokens, uncached)
             uncached -= count
             read = count * of_read
-        if of_write is not None and request.cache_write_tokens:
-            count = min(request.cache_write_tokens, uncached)
-            uncached -= count
-            write = count * of_write
+        if request.cache_write_tokens:
+            count_1h = 0
             if of_write_1h is not None and request.cache_write_1h_tokens:
-                write += min(request.cache_write_1h_tokens, count) * (of_write_1h - of_write)
-        return uncached * of_input, (request.output_tokens or 0) * of_output, read, write, 0
+                count_1h = min(request.cache_write_1h_tokens, request.cache_write_tokens, uncached)
+                uncached -= count_1h
+                write = count_1h * of_write_1h
+            if of_write is not None:
+                count = min(request.cache_write_tokens - count_1h, uncached)
+                uncached -= count
+                write += count * of_write
+        if of_audio_in is not None and request.audio_input_tokens:
+            count = min(request.audio_input_tokens, uncached)
+            uncached -= count
+            audio = count * of_audio_in
+        if of_audio_out is not None and request.audio_output_tokens:
+            count = min(request.audio_output_tokens, text_out)
+            text_out -= count
+            audio += count * of_audio_out
+        if of_reasoning is not None and request.reasoning_tokens:
+            count = min(request.reasoning_tokens, text_out)
+            text_out -= count
+            reasoning = count * of_reasoning
+        return uncached * of_input + once, text_out * of_output + reasoning, read, write, audio
 
-    def rates(self, timestamp: float | None) -> Rates:
-        """Give the rates that hold at a time; `None` is the date of the table."""
-        dated = self._dated
-        if len(dated) > 1:
-            moment = _moment(self._default_timestamp if timestamp is None else timestamp)
-            for condition, rates in reversed(dated):
-                if condition is None or _holds(condition, moment):
-                    return rates
-        return dated[0][1]
+    def _bands_at(self, timestamp: float | None) -> _Bands:
+        """Give the prices of a time; `None` is noon on the day of the table: this knows no clock."""
+        if timestamp is None:
+            timestamp = self._default_timestamp
+        for condition, bands in self._periods:
+            if condition is None:
+                return bands
+            if isinstance(condition, tuple):
+                start, end = condition
+                now = timestamp % _DAY_SECONDS
+                if (now >= start or now < end) if end < start else start <= now < end:
+                    return bands
+            elif timestamp >= condition:
+                return bands
+        return self._periods[-1][1]
 
 
-def _moment(timestamp: float) -> datetime:
-    try:
-        return datetime.fromtimestamp(timestamp, UTC)
-    except (OverflowError, ValueError, OSError):
-        return datetime(1970, 1, 1, tzinfo=UTC) if timestamp < 0 else datetime(9999, 1, 1, tzinfo=UTC)
+def _bands(rates: Rates) -> _Bands:
+    starts = {
+        -1,
+        *[start for rate in rates.values() if not isinstance(rate, int) for start, _ in rate],
+    }
+    return tuple([(start, _row(rates, start)) for start in sorted(starts, reverse=True)])
 
 
-def _holds(condition: Any, moment: datetime) -> bool:
-    if isinstance(condition, str):
-        return moment.date().isoformat() >= condition
-    start, end = (datetime.fromisoformat(f"1970-01-01T{text}") for text in condition)
-    first, last = ((one if one.tzinfo is None else one.astimezone(UTC)).time() for one in (start, end))
-    now = moment.time()
-    return (now >= first or now < last) if last < first else first <= now < last
-
-
-def _cost(rates: Rates, request: Request) -> Cost:
-    """Split the tokens into what has a price of its own and what has not, and add up."""
-    tokens_in, tokens_out = request.input_tokens or 0, request.output_tokens or 0
-
+def _row(rates: Rates, start: int) -> _Row:
     def of(kind: str) -> int | None:
         rate = rates.get(kind)
-        if rate is None or type(rate) is int:
+        if rate is None or isinstance(rate, int):
             return rate
-        for start, tier in rate:  # type: ignore[union-attr] # the other half of the union
-            if tokens_in > start:
-                return tier
-        return 0
+        return next(tier for tier_start, tier in rate if tier_start <= start)
 
-    costs = {"cache_read": 0, "cache_write": 0, "audio": 0}
-    uncached, text_out = tokens_in, tokens_out
-    for kind, cost_type, count in (
-        ("cache_read", "cache_read", request.cache_read_tokens),
-        ("cache_write", "cache_write", request.cache_write_tokens),
-        ("audio_input", "audio", request.audio_input_tokens),
-    ):
-        rate = of(kind)
-        if rate is not None and count:
-            taken = min(count, uncached)
-            uncached -= taken
-            costs[cost_type] += taken * rate
-            rate_1h = of("cache_write_1h") if kind == "cache_write" else None
-            if rate_1h is not None and request.cache_write_1h_tokens:
-                costs[cost_type] += min(request.cache_write_1h_tokens, taken) * (rate_1h - rate)
-    of_output = 0
-    for kind, count in (("audio_output", request.audio_output_tokens), ("reasoning", request.reasoning_tokens)):
-        rate = of(kind)
-        if rate is not None and count:
-            taken = min(count, text_out)
-            text_out -= taken
-            if kind == "audio_output":
-                costs["audio"] += taken * rate
-            else:
-                of_output += taken * rate
-    of_input = uncached * (of("input") or 0) + (of("thousand_requests") or 0)
     return (
-        of_input,
-        of_output + text_out * (of("output") or 0),
-        costs["cache_read"],
-        costs["cache_write"],
-        costs["audio"],
+        of("input") or 0,
+        of("output") or 0,
+        of("cache_read"),
+        of("cache_write"),
+        of("cache_write_1h"),
+        of("audio_input"),
+        of("audio_output"),
+        of("reasoning"),
+        of("thousand_requests") or 0,
     )
+
+
+class _Gate:
+    """Tells fast that no model of a provider has a name: most names that are asked for are nobody's."""
+
+    __slots__ = ("_contained", "_equal", "_patterns", "_prefixes", "_suffixes")
+
+    def __init__(self, models: list[Any]) -> None:
+        texts: dict[str, list[str]] = {"=": [], "^": [], "$": [], "*": [], "~": []}
+        rules = [rule for _, rule, _ in models]
+        while rules:
+            sign, *rest = rules.pop()
+            if sign in texts:
+                texts[sign].append(rest[0] if sign == "~" else rest[0].lower())
+            else:
+                rules.extend(rest)
+        self._equal = frozenset(texts["="])
+        self._prefixes = tuple(texts["^"])
+        self._suffixes = tuple(texts["$"])
+        self._contained = tuple(texts["*"])
+        self._patterns = tuple(texts["~"])
+
+    def may_hold(self, name: str) -> bool:
+        return (
+            name in self._equal
+            or name.startswith(self._prefixes)
+            or name.endswith(self._suffixes)
+            or any(text in name for text in self._contained)
+            or any(re.search(pattern, name) for pattern in self._patterns)
+        )
 
 
 class PriceBook:
     """All prices: the user's over the bundled ones."""
 
     def __init__(self, user: Mapping[str, Any] | None = None) -> None:
-        self._user = _checked(user or {})
+        self._user = _checked(user or {}, "[prices]")
         self._kept: dict[tuple[str, str], Price | None] = {}
+        self._gates: dict[str, _Gate] = {}
         head, *lines = _TABLE.read_bytes().splitlines()
-        self.timestamp_seconds = datetime.fromisoformat(orjson.loads(head)["date"]).replace(tzinfo=UTC).timestamp()
+        day = datetime.fromisoformat(orjson.loads(head)["date"]).replace(tzinfo=UTC)
+        self.timestamp_seconds = day.timestamp()
         """The date of the bundled table, Unix seconds."""
         # a provider's models are decoded when one of them is asked for, and dropped again
         self._lines = {line[7 : line.index(b'"', 7)].decode(): line for line in lines}
@@ -257,17 +314,18 @@ class PriceBook:
     @classmethod
     def load(cls, path: Path | None, inline: Mapping[str, Any] | None = None) -> PriceBook:
         """Read the user's prices from a file over those of the configuration; ValueError in one sentence."""
-        user = dict(inline or {})
+        book = cls(inline)
         if path is not None:
             try:
                 document = tomllib.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
             except OSError as error:
-                raise ValueError(f"--prices: expected a file that can be read, got {str(path)!r}: {error.strerror}") from None
+                raise ValueError(
+                    f"--prices: expected a file that can be read, got {str(path)!r}: {error.strerror}"
+                ) from None
             except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
                 raise ValueError(f"--prices: expected TOML in {str(path)!r}: {error}") from None
-            for key, value in document.items():
-                user[key] = {**user.get(key, {}), **value} if isinstance(value, dict) else value
-        return cls(user)
+            book._user = _merged(book._user, _checked(document, "--prices"))
+        return book
 
     def price(self, provider: str, model: str) -> Price | None:
         """Give the price of a model; `None` where nobody knows it."""
@@ -275,7 +333,9 @@ class PriceBook:
         try:
             return self._kept[key]
         except KeyError:
-            found = self._find(provider, model) if len(model) <= 512 else None
+            if len(model) > _MAX_NAME_CHARACTERS or len(provider) > _MAX_NAME_CHARACTERS:
+                return None
+            found = self._find(provider, model)
             if len(self._kept) >= _MAX_KEPT:
                 self._kept.clear()
             self._kept[key] = found
@@ -283,85 +343,138 @@ class PriceBook:
 
     def _find(self, provider: str, model: str) -> Price | None:
         model = self._user["aliases"].get(model, model)
-        own = self._user["providers"].get(provider, {})
+        own = self._user["providers"].get(fields.provider(provider) or provider, {})
         rates = _named(own.get("models", {}), model) or _named(self._user["models"], model)
-        if rates is None:
-            rates = _named(_OWN_PROVIDERS.get(provider, {}).get("models", {}), model)
-        dated = [(None, _rates(rates))] if rates is not None else self._bundled(provider, model.lower())
-        if dated is None:
-            return None
-        dated = [(condition, one) for condition, one in dated if one]
-        if not dated or not any("input" in one or "output" in one for _, one in dated):
+        periods = [(None, rates)] if rates is not None else self._bundled(provider, model.lower())
+        if periods is None:
             return None
         discount = own.get("discount")
         if discount:
-            dated = [(condition, {kind: _discounted(rate, discount) for kind, rate in one.items()}) for condition, one in dated]
-        return Price(dated, self.timestamp_seconds)
+            periods = [
+                (condition, {kind: _discounted(rate, discount) for kind, rate in one.items()})
+                for condition, one in periods
+            ]
+        return Price(periods, self.timestamp_seconds + _DAY_SECONDS / 2)
 
-    def _bundled(self, provider: str, model: str) -> list[tuple[Any, Rates]] | None:
-        table_id = _TABLE_IDS.get(provider, provider)
-        names = _spellings(model)
-        if table_id in self._lines:
-            asked = self._models_of(table_id)
-            found = _matching(asked["models"], names)
-            for fallback in asked["fallback"] if found is None else ():
-                found = found or _matching(self._models_of(fallback)["models"], names)
-            if found is None and "/" in model:
+    def _bundled(self, provider: str, model: str) -> list[tuple[_Condition, Rates]] | None:
+        if provider.lower() == "holysheep":
+            return _holysheep(model)
+        vendor, slash, rest = model.partition("/")
+        vendor_id = self._table_id(vendor) if slash else None
+        table_id = self._table_id(provider)
+        if table_id is not None:
+            found = self._at(table_id, model)
+            if found is None and vendor_id in (table_id, *self._fallbacks(table_id)):
                 # a router's name for it, `openai/gpt-4o` said by openai itself
-                vendor, _, rest = model.partition("/")
-                if _TABLE_IDS.get(vendor, vendor) == table_id:
-                    found = _matching(asked["models"], _spellings(rest))
+                found = self._at(table_id, rest)
             return found
-        if "/" in model:
-            vendor, _, rest = model.partition("/")
-            vendor = _TABLE_IDS.get(vendor, vendor)
-            if vendor in self._lines:
-                return _matching(self._models_of(vendor)["models"], _spellings(rest))
-        for vendor in _VENDORS:
-            found = _matching(self._models_of(vendor)["models"], names)
+        if vendor_id is not None:
+            return self._at(vendor_id, rest)
+        if provider.lower() in _SELF_HOSTED:
+            return None
+        for vendor_id in _VENDORS:
+            found = self._at(vendor_id, model, only_own=True)
             if found is not None:
                 return found
         return None
 
-    def _models_of(self, table_id: str) -> dict[str, Any]:
-        found: dict[str, Any] = orjson.loads(self._lines[table_id])
-        return found
+    def _table_id(self, provider: str) -> str | None:
+        name = fields.provider(provider) or provider
+        name = _TABLE_IDS.get(name, name)
+        return next((one for one in (name, name.replace("_", "-")) if one in self._lines), None)
+
+    def _fallbacks(self, table_id: str) -> list[str]:
+        fallbacks: list[str] = orjson.loads(self._lines[table_id])["fallback"]
+        return fallbacks
+
+    def _at(
+        self, table_id: str, model: str, *, only_own: bool = False
+    ) -> list[tuple[_Condition, Rates]] | None:
+        """Find a model at a provider of the table, or at those whose models it also has."""
+        if _OWN_WEIGHTS.match(model):
+            return None
+        table_ids = [table_id] if only_own else [table_id, *self._fallbacks(table_id)]
+        for name in _spellings(model):
+            for one in table_ids:
+                found = self._matching(one, name)
+                if found is not None:
+                    return _periods(found, name)
+        return None
+
+    def _matching(self, table_id: str, name: str) -> list[Any] | None:
+        gate = self._gates.get(table_id)
+        if gate is None:
+            gate = self._gates[table_id] = _Gate(orjson.loads(self._lines[table_id])["models"])
+        if not gate.may_hold(name):
+            return None
+        for _, rule, dated in orjson.loads(self._lines[table_id])["models"]:
+            if _matches(rule, name):
+                found: list[Any] = dated
+                return found
+        return None
+
+
+def _holysheep(model: str) -> list[tuple[_Condition, Rates]] | None:
+    """Price what it lists, in the spellings that its models have: dated, dashed, with the vendor before it."""
+    price = _HOLYSHEEP.get(_DATE.sub("", model.rsplit("/", 1)[-1]).replace(".", "-"))
+    if price is None:
+        return None
+    rate = _rate(price, 1_000_000)
+    return [(None, {"input": rate, "output": rate})]
 
 
 def _spellings(model: str) -> list[str]:
     """Give the names under which a table may know a model, as it is written first."""
     names = [model]
-    if model.startswith("arn:"):
+    if model.startswith("arn:") or "models/" in model:
+        # `models/gemini-2.5-flash`, `publishers/google/models/…`, Bedrock's ARNs
         names.append(model.rsplit("/", 1)[-1])
     names.append(_REGION.sub("", names[-1]))
-    names.extend([name.removesuffix(suffix) for name in (model,) for suffix in _ROUTING_SUFFIXES if name.endswith(suffix)])
-    names.extend([_COMPACT_DATE.sub(r"-\1-\2-\3", name) for name in list(names)])
+    for suffix in _ROUTING_SUFFIXES:
+        if model.endswith(suffix):
+            names.append(model.removesuffix(suffix))
+    names.extend([_COMPACT_DATE.sub(r"-\1-\2-\3", name) for name in names])
     return list(dict.fromkeys(names))
 
 
-def _matching(models: list[Any], names: list[str]) -> list[tuple[Any, Rates]] | None:
-    for name in names:
-        for _, rule, dated in models:
-            if _matches(rule, name):
-                return [(condition, _rates(prices)) for condition, prices in dated]
-    return None
-
-
 def _matches(rule: list[Any], name: str) -> bool:
+    """Tell whether a rule of the table fits a name that is in lower case."""
     sign, *rest = rule
     if sign == "|":
-        return any([_matches(one, name) for one in rest])
+        return any(_matches(one, name) for one in rest)
     if sign == "&":
-        return all([_matches(one, name) for one in rest])
-    text = rest[0]
+        return all(_matches(one, name) for one in rest)
+    text: str = rest[0]
     if sign == "~":
         return re.search(text, name) is not None
     text = text.lower()
     if sign == "=":
-        return bool(name == text)
+        return name == text
     if sign == "^":
         return name.startswith(text)
     return name.endswith(text) if sign == "$" else text in name
+
+
+def _periods(dated: list[Any], name: str) -> list[tuple[_Condition, Rates]] | None:
+    """Read a model's prices; `None` where no price of tokens is known."""
+    periods = [(_condition(when), _rates(prices)) for when, prices in dated if prices]
+    if any("input" in rates or "output" in rates for _, rates in periods):
+        return periods
+    # an empty price is what the table writes for nothing and for nobody knows; the name tells which
+    return [(None, {"input": 0, "output": 0})] if name.endswith(":free") else None
+
+
+def _condition(when: Any) -> _Condition:
+    if when is None:
+        return None
+    if isinstance(when, str):
+        return datetime.fromisoformat(when).replace(tzinfo=UTC).timestamp()
+    start, end = [datetime.fromisoformat(f"1970-01-01T{text}") for text in when]
+    return _second_of_day(start), _second_of_day(end)
+
+
+def _second_of_day(moment: datetime) -> float:
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() % _DAY_SECONDS
 
 
 def _rates(prices: Mapping[str, Any]) -> Rates:
@@ -370,13 +483,16 @@ def _rates(prices: Mapping[str, Any]) -> Rates:
         unit = 1000 if kind == "thousand_requests" else 1_000_000
         if isinstance(price, list):
             base, *tiers = price
-            rates[kind] = (*((start, _rate(one, unit)) for start, one in reversed(tiers)), (-1, _rate(base, unit)))
+            rates[kind] = (
+                *[(start, _rate(one, unit)) for start, one in reversed(tiers)],
+                (-1, _rate(base, unit)),
+            )
         else:
             rates[kind] = _rate(price, unit)
     return rates
 
 
-def _rate(dollars: Any, unit: int) -> int:
+def _rate(dollars: str | Decimal, unit: int) -> int:
     numerator, denominator = Decimal(dollars).as_integer_ratio()
     return numerator * (DOLLAR // unit) // denominator
 
@@ -388,57 +504,121 @@ def _discounted(rate: Rate, discount: Decimal) -> Rate:
     return tuple([(start, one * numerator // denominator) for start, one in rate])
 
 
-def _named(models: Mapping[str, Any], model: str) -> Mapping[str, Any] | None:
+def _named(models: Mapping[str, Rates], model: str) -> Rates | None:
     """Give the prices under an exact name, else under the first glob that fits."""
     exact = models.get(model)
     if exact is not None:
-        return dict(exact)
-    for name, prices in models.items():
+        return exact
+    for name, rates in models.items():
         if any(sign in name for sign in "*?[") and fnmatch.fnmatchcase(model, name):
-            return dict(prices)
+            return rates
     return None
 
 
-def _checked(user: Mapping[str, Any]) -> dict[str, Any]:
-    """Check the user's prices and give them with every table there; ValueError names what is wrong."""
-    checked: dict[str, Any] = {"aliases": {}, "models": {}, "providers": {}}
+def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay checked prices over others: each alias, discount and model is replaced whole."""
+    providers = dict(under["providers"])
+    for provider, table in over["providers"].items():
+        below = providers.get(provider, {})
+        providers[provider] = {
+            **below,
+            **table,
+            "models": {**table.get("models", {}), **_rest(below, table)},
+        }
+    return {
+        "aliases": {**under["aliases"], **over["aliases"]},
+        # those over it stand first, since the first glob that fits is taken
+        "models": {**over["models"], **_rest(under, over)},
+        "providers": providers,
+    }
+
+
+def _rest(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    taken = over.get("models", {})
+    return {name: rates for name, rates in under.get("models", {}).items() if name not in taken}
+
+
+def _checked(user: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Check the user's prices and read them; ValueError names what is wrong."""
     for key, value in user.items():
-        if key not in checked:
-            raise ValueError(f"[prices]: expected aliases, models or providers, got {key!r}")
-        if not isinstance(value, dict):
-            raise ValueError(f"[prices.{key}]: expected a table, got {value!r}")
-        checked[key] = value
-    for alias, model in checked["aliases"].items():
+        if key not in ("aliases", "models", "providers"):
+            raise ValueError(f"{where}: expected aliases, models or providers, got {key!r}")
+        if not isinstance(value, Mapping):
+            raise ValueError(f"{where} {key}: expected a table, got {_shown(value)}")
+    aliases = dict(user.get("aliases", {}))
+    for alias, model in aliases.items():
         if not isinstance(model, str):
-            raise ValueError(f"[prices.aliases] {alias}: expected the name of a model, got {model!r}")
-    _check_models("models", checked["models"])
-    for provider, table in checked["providers"].items():
-        if not isinstance(table, dict):
-            raise ValueError(f"[prices.providers.{provider}]: expected a table, got {table!r}")
-        for key, value in table.items():
-            if key == "models" and isinstance(value, dict):
-                _check_models(f"providers.{provider}.models", value)
-            elif key == "discount" and _is_number(value) and 0 <= value < 1:
-                table[key] = Decimal(value)
-            else:
+            raise ValueError(
+                f"{where} aliases.{alias}: expected the name of a model, got {_shown(model)}"
+            )
+    providers: dict[str, Any] = {}
+    for name, table in user.get("providers", {}).items():
+        provider = fields.provider(name) or name
+        if provider in providers:
+            raise ValueError(
+                f"{where} providers: expected {provider!r} once, got it again as {name!r}"
+            )
+        providers[provider] = _checked_provider(table, f"{where} providers.{name}")
+    models = _checked_models(user.get("models", {}), f"{where} models")
+    return {"aliases": aliases, "models": models, "providers": providers}
+
+
+def _checked_provider(table: Any, where: str) -> dict[str, Any]:
+    if not isinstance(table, Mapping):
+        raise ValueError(f"{where}: expected a table, got {_shown(table)}")
+    checked: dict[str, Any] = {}
+    for key, value in table.items():
+        if key == "models":
+            checked[key] = _checked_models(value, f"{where}.models")
+        elif key == "discount":
+            discount = _dollars(value)
+            if discount is None or discount >= 1:
                 raise ValueError(
-                    f"[prices.providers.{provider}] {key}: expected a table of models or a discount from 0 to under 1, got {value!r}"
+                    f"{where}.discount: expected a share from 0 to under 1, got {_shown(value)}"
                 )
+            checked[key] = discount
+        else:
+            raise ValueError(f"{where}: expected models or discount, got {key!r}")
     return checked
 
 
-def _check_models(where: str, models: Mapping[str, Any]) -> None:
+def _checked_models(models: Any, where: str) -> dict[str, Rates]:
+    if not isinstance(models, Mapping):
+        raise ValueError(f"{where}: expected a table of models, got {_shown(models)}")
+    checked = {}
     for model, prices in models.items():
-        if not isinstance(prices, dict):
-            raise ValueError(f"[prices.{where}] {model}: expected a table of prices, got {prices!r}")
+        if not isinstance(prices, Mapping):
+            raise ValueError(f"{where}.{model}: expected a table of prices, got {_shown(prices)}")
+        dollars = {}
         for kind, price in prices.items():
             if kind not in KINDS:
-                raise ValueError(f"[prices.{where}.{model}]: expected one of {', '.join(KINDS)}, got {kind!r}")
-            if not _is_number(price) or price < 0:
-                raise ValueError(f"[prices.{where}.{model}] {kind}: expected USD for a million tokens, got {price!r}")
+                raise ValueError(
+                    f"{where}.{model}: expected one of {', '.join(KINDS)}, got {kind!r}"
+                )
+            amount = _dollars(price)
+            if amount is None:
+                unit = "thousand requests" if kind == "thousand_requests" else "million tokens"
+                raise ValueError(
+                    f"{where}.{model}.{kind}: expected USD for a {unit}, got {_shown(price)}"
+                )
+            dollars[kind] = amount
+        if "input" not in dollars and "output" not in dollars:
+            raise ValueError(f"{where}.{model}: expected a price for input or output, got neither")
+        checked[model] = _rates(dollars)
+    return checked
 
 
-def _is_number(value: Any) -> bool:
-    if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)):
-        return False
-    return Decimal(value).is_finite()
+def _dollars(value: Any) -> Decimal | None:
+    """Read an amount that is not negative; `None` for what is none, or is beyond any price."""
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        return None
+    # a float stands for the decimal that it is written as
+    amount = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
+    if not amount.is_finite() or not 0 <= amount < _MAX_DOLLARS:
+        return None
+    # finer than a part of a dollar is nothing; exact it could be megabytes (1e-999999)
+    return amount if amount.adjusted() > -40 else Decimal(0)
+
+
+def _shown(value: Any) -> str:
+    return str(value) if isinstance(value, Decimal) else repr(value)

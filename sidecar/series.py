@@ -209,19 +209,19 @@ class Store:
     def load(self, dumped: dict[str, Any]) -> None:
         """Take over what was dumped in place of all there is; ValueError, and nothing done, where it does not fit."""
         try:
-            if tuple(dumped["extra_labels"]) != self.extra_labels:
-                raise ValueError(
-                    f"expected the extra labels {self.extra_labels!r}, got {dumped['extra_labels']!r}"
-                )
+            extra_labels = tuple(dumped["extra_labels"])
             overflow, order = int(dumped["overflow"]), int(dumped["order"])
             series = [Series.load(one) for one in dumped["series"]]
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"expected dumped series, got something else: {type(error).__name__}"
             ) from None
-        width = EXTRA + len(self.extra_labels)
-        if any(len(one.labels) != width for one in series):
-            raise ValueError(f"expected {width} labels for each series")
+        if extra_labels != self.extra_labels or {len(one.labels) for one in series} - {
+            EXTRA + len(extra_labels)
+        }:
+            raise ValueError(
+                f"expected series with the extra labels {self.extra_labels}, got {extra_labels}"
+            )
         self.overflow, self.order, self.series = overflow, order, series
         self._by_labels = {one.labels: one for one in series}
         self._others = sum([one.labels[MODEL] == OTHER for one in series])

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import orjson
@@ -251,6 +251,11 @@ class Table:
             **flags,
         )
 
+    @property
+    def tells_twice(self) -> bool:
+        """Whether a request of this format may stand on several lines."""
+        return "id" in self.sources or "final" in self.sources
+
     def claims(self, record: Record) -> bool:
         """Tell whether the record is of this format, by `when` and `unless`."""
         return all(_holds(record, path, values) for path, values in self.when) and not any(
@@ -390,8 +395,6 @@ MAX_KEYS = 256
 Take = Callable[[Record], Any]
 Keys = dict[tuple[str, ...], tuple[str, ...]]
 """Where an object is → its keys, in the order in which they came."""
-Typed = tuple[Callable[[bytes], Any], Callable[[Any], Any]]
-"""A decoder for lines of one shape, and the function that reads what it gives."""
 LineReader = Callable[[bytes], Any]
 """Gives the requests of a line, or `MISS` where it has to be read the general way."""
 """The keys that are known of some objects: of the record `()`, of `("usage",)`, and so on."""
@@ -431,15 +434,15 @@ class _Compiled:
         self.takes: dict[tuple[str, ...], Take] = {}
         self.seen: dict[Any, int] = {}
         self.shapes = 0
-        self.leaves: dict[Take, Typed] = {}
+        self.leaves: dict[Take, LineReader] = {}
         """The functions that give `MISS` for a record of another shape, and their typed twins."""
         self.leaf: Take = _miss
         """The one that was called last."""
         takes, first, leaves = self.takes, self.first, self.leaves
         last: Take = _miss
         before: Take = _miss
-        typed: Typed = _NOT_TYPED
-        typed_before: Typed = _NOT_TYPED
+        typed: LineReader = _not_typed
+        typed_before: LineReader = _not_typed
 
         def parse(record: Record, memory: Memory, /) -> Any:
             take = takes.get(tuple(record))
@@ -469,20 +472,18 @@ class _Compiled:
             # The line of a known shape, decoded no further than its table looks: what does not fit is MISS.
             nonlocal typed, typed_before
             try:
-                decode, take = typed
-                return take(decode(line))
+                return typed(line)
             except (msgspec.MsgspecError, RecursionError):
                 pass
             try:
-                decode, take = typed_before
-                requests = take(decode(line))
+                requests = typed_before(line)
             except (msgspec.MsgspecError, RecursionError):
                 return MISS
             typed, typed_before = typed_before, typed
             return requests
 
         self.parse: Parser = parse if len(tables) > 1 else parse_one
-        self.read: LineReader | None = None if len(tables) > 1 or gives_found else read
+        self.read: LineReader | None = None if len(tables) > 1 or gives_found or tables[0].tells_twice else read
 
     def general(self, record: Record) -> Any:
         for table in self.tables:
@@ -551,7 +552,7 @@ class _Compiled:
         wide = _widest(table, known)
         if wide is None:
             leaf = _written(table, known, gives_found=self.gives_found)
-            self.leaves[leaf] = _NOT_TYPED if self.gives_found else _typed(table, known)
+            self.leaves[leaf] = _not_typed if self.gives_found else _typed(table, known)
             return leaf
         takes: dict[Any, Take] = {}
 
@@ -599,34 +600,32 @@ def _written(table: Table, known: Keys, *, gives_found: bool) -> Take:
     return take
 
 
-def _no_decoder(line: bytes) -> Any:
+def _not_typed(line: bytes) -> Any:
     raise msgspec.DecodeError("no shape is known")
 
 
-_NOT_TYPED: Typed = (_no_decoder, _miss)
-
-
-def _typed(table: Table, known: Keys) -> Typed:
-    """Make a decoder for lines of just these keys, and the function that reads what it gives.
+def _typed(table: Table, known: Keys) -> LineReader:
+    """Make a function that reads lines of just these keys from their bytes.
 
     Each object is a Struct with all its keys and no others; what the table does not look at is skipped by the
     decoder. It refuses whatever does not fit, and then the line is read the general way: both give the same.
     """
     if any(not keys for keys in known.values()):
-        return _NOT_TYPED
+        return _not_typed
     read_whole = {chain for take in _all_takes(table) for chain in _chains(take)}
     read_whole.update(chain for path, _ in (*table.when, *table.unless) for chain in fields.WAYS[path])
-    if any(chain in read_whole for chain in known if chain):
-        # an object that is also read as a whole must stay a dict
-        return _NOT_TYPED
+    # an object that is also read as a whole stays a dict, with all that is in it
+    whole = [chain for chain in known if chain and chain in read_whole]
+    known = {at: keys for at, keys in known.items() if not any(at[: len(chain)] == chain for chain in whole)}
     writer = _Writer(table, known)
+    writer.kinds = _kinds_of(table, known)
     source = writer.source(typed=True)
     body = source.partition("\n")[2]
     if any(word in body for word in ("(record,", "(record)", "record.get(")):
-        return _NOT_TYPED
+        return _not_typed
     names = [key for keys in known.values() for key in keys]
     if "log" in known[()] or any(not name or len(name) > 256 for name in names):
-        return _NOT_TYPED
+        return _not_typed
     structs: dict[tuple[str, ...], Any] = {}
     for chain in sorted(known, key=len, reverse=True):
         # a decoder is fastest where its members come in the order of the line
@@ -634,7 +633,7 @@ def _typed(table: Table, known: Keys) -> Typed:
         members = []
         for number, key in enumerate(keys):
             inner = (*chain, key)
-            kind = structs.get(inner, Any if inner in writer.taken else msgspec.Raw)
+            kind = structs.get(inner, writer.kinds.get(inner, Any) if inner in writer.taken else msgspec.Raw)
             members.append((f"f{number}", kind))
         structs[chain] = msgspec.defstruct(
             "Shape",
@@ -643,10 +642,44 @@ def _typed(table: Table, known: Keys) -> Typed:
             forbid_unknown_fields=True,
             gc=False,
         )
+    writer.names["decode"] = msgspec.json.Decoder(structs[()]).decode
     code = compile(source, f"<typed table {table.name}>", "exec")
     # The source holds nothing but this module's text and the table's own words, quoted: no word of a record.
     exec(code, writer.names)  # noqa: S102
-    return msgspec.json.Decoder(structs[()]).decode, writer.names["take"]
+    take: LineReader = writer.names["take"]
+    return take
+
+
+_KIND_OF_READ: dict[str, Any] = {
+    "count": Annotated[int, msgspec.Meta(ge=0, le=fields.MAX_COUNT)] | None,
+    "status": Annotated[int, msgspec.Meta(ge=0, le=999)] | None,
+    "ms": Annotated[float, msgspec.Meta(ge=0.0, le=fields.MAX_SECONDS)] | None,
+}
+"""As what a value is decoded that is read in one way only; whatever else stands there is read the general way."""
+
+
+def _kinds_of(table: Table, known: Keys) -> dict[tuple[str, ...], Any]:
+    """Tell which keys hold values of one type, by the one way in which the table reads them."""
+    reads: dict[tuple[str, ...], set[str]] = {}
+    for take in _all_takes(table):
+        for at in take.parts if isinstance(take, Sum) else (take,) if isinstance(take, At) else ():
+            for chain in at.chains:
+                for depth in range(1, len(chain) + 1):
+                    # what is only on the way to a value must not be narrowed: an object may stand there
+                    reads.setdefault(chain[:depth], set()).add(at.read if depth == len(chain) else "object")
+    for path, _ in (*table.when, *table.unless):
+        for chain in fields.WAYS[path]:
+            reads.setdefault(chain, set()).add("condition")
+    kinds: dict[tuple[str, ...], Any] = {}
+    for chain, ways in reads.items():
+        if chain[:-1] not in known or chain[-1] not in known[chain[:-1]]:
+            continue
+        if len(ways) == 1 and (way := next(iter(ways))) in _KIND_OF_READ:
+            kinds[chain] = _KIND_OF_READ[way]
+        elif all(way in _TEXTS or way == "object" for way in ways):
+            # a text where objects may stand too: these are left to the general way
+            kinds[chain] = str | None
+    return kinds
 
 
 class _Writer:
@@ -670,6 +703,8 @@ class _Writer:
             "number_": fields.number,
         }
         self.numbered = 0
+        self.kinds: dict[tuple[str, ...], Any] = {}
+        """Of typed functions: as what each key is decoded, so that its value need not be looked at again."""
         self.can: set[str] = set()
         """Fields that may be found in records of this shape."""
 
@@ -748,7 +783,7 @@ class _Writer:
         """Write the taking of the values out of the structs of `_typed`, which hold just the known keys."""
         for chain in [*self.known][1:]:
             self.access(chain)
-        lines = []
+        lines = ["record = decode(line)"]
         for chain in sorted(self.known, key=len):
             name = self.taken[chain] if chain else "record"
             for number, key in enumerate(self.known[chain]):
@@ -760,6 +795,8 @@ class _Writer:
     def value(self, at: At, chain: tuple[str, ...], target: str) -> None:
         """Write the reading of one place into `target`."""
         access, read = self.access(chain), at.read
+        if chain in self.kinds and self.typed_value(at, access, target):
+            return
         v = access if access in self.taken.values() else "v"
         if v == "v":
             self.lines.append(f"v = {access}")
@@ -809,6 +846,22 @@ class _Writer:
             self.lines.append(
                 f"if {target} is not None: {target} = {values}.get({target}, {target})"
             )
+
+    def typed_value(self, at: At, access: str, target: str) -> bool:
+        """Write the reading of a value whose type the decoder has seen to; False where there is no short way."""
+        if at.values:
+            return False
+        if at.read == "count":
+            self.lines.append(f"{target} = {access}")
+        elif at.read in _TEXTS:
+            self.lines.append(f"{target} = {self.memo(at.read)}[{access}] if {access} is not None else None")
+        elif at.read == "status":
+            self.lines.append(f"{target} = {self.memo(at.read)}[{access}] if {access} is not None else None")
+        elif at.read == "ms":
+            self.lines.append(f"{target} = {access} / 1000.0 if {access} is not None else None")
+        else:
+            return False
+        return True
 
     def field(self, name: str) -> None:
         """Write the reading of one field; nothing where no place of it can be there."""
@@ -908,7 +961,7 @@ class _Writer:
         else:
             self.ending()
         return (
-            "def take(record):\n"
+            f"def take({'line' if typed else 'record'}):\n"
             + "\n".join("    " + line for line in (self.typed_guard() if typed else self.guard()) + self.lines)
             + "\n"
         )
