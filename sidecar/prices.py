@@ -1,7 +1,7 @@
 """(provider, model) → the price of each kind of token; the cost of a request, exact.
 
 All money is a whole number of parts of a dollar (`DOLLAR` of them, 10⁻³⁰ USD each), so that sums are exact
-whatever the price: some resellers ask for a twelfth of a dollar, written with 16 digits.
+whatever the price: some resellers ask for a twelfth of a dollar for a million tokens, written with 16 digits.
 
 The bundled table is made by `tests/make_prices.py` from genai-prices, and agrees with its `calc_price`; a model
 that it lists without any price for tokens is not priced here, unless its name ends in `:free`. Prices for batch
@@ -106,8 +106,12 @@ _VENDORS = (
     "perplexity",
     "voyageai",
     "aws",
+    "cloudflare",
 )
-"""Whose own price holds for their models at a provider that the table does not know."""
+"""Whose own price holds for their models at a provider that the table does not know.
+
+The last two sell models of others too, under names that are theirs alone (`meta.llama3-…-v1:0`, `@cf/meta/…`).
+"""
 
 _SELF_HOSTED = frozenset(
     {
@@ -138,7 +142,9 @@ _REGION = re.compile(r"^(?:us|us-gov|eu|apac|ap|jp|au|ca|sa|me|af|global)\.(?=[a
 _COMPACT_DATE = re.compile(r"-(20\d\d)(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(?=$|[-:])")
 _DATE = re.compile(r"[-@]20\d\d-?(?:0[1-9]|1[0-2])-?(?:0[1-9]|[12]\d|3[01])$")
 _ROUTING_SUFFIXES = (":nitro", ":floor", ":exacto", ":online")
-"""OpenRouter's ways to choose an endpoint; `:free` and `:batch` are prices of their own."""
+"""OpenRouter's ways to choose an endpoint, at the model's price."""
+_VARIANTS = (":free", ":batch")
+"""OpenRouter's variants with a price of their own."""
 _OWN_WEIGHTS = re.compile(r"^arn:[^/]*:(?:custom-model|imported-model|provisioned-model)[^/]*/")
 """Bedrock's names for what the user trained or rents by the hour, though they hold the name of the base."""
 
@@ -268,13 +274,16 @@ def _row(rates: Rates, start: int) -> _Row:
 
 
 class _Gate:
-    """Tells fast that no model of a provider has a name: most names that are asked for are nobody's."""
+    """Tells fast that a provider has no model of a name: a log full of strange names asks for each of them."""
 
-    __slots__ = ("_contained", "_equal", "_patterns", "_prefixes", "_suffixes")
+    __slots__ = ("_contained", "_equal", "_patterns", "_prefixes", "_suffixes", "fallbacks")
 
-    def __init__(self, models: list[Any]) -> None:
+    def __init__(self, line: bytes) -> None:
+        provider = orjson.loads(line)
+        self.fallbacks: tuple[str, ...] = tuple(provider["fallback"])
+        """Other providers whose models this one has too, at their prices."""
         texts: dict[str, list[str]] = {"=": [], "^": [], "$": [], "*": [], "~": []}
-        rules = [rule for _, rule, _ in models]
+        rules = [rule for _, rule, _ in provider["models"]]
         while rules:
             sign, *rest = rules.pop()
             if sign in texts:
@@ -345,7 +354,9 @@ class PriceBook:
         model = self._user["aliases"].get(model, model)
         own = self._user["providers"].get(fields.provider(provider) or provider, {})
         rates = _named(own.get("models", {}), model) or _named(self._user["models"], model)
-        periods = [(None, rates)] if rates is not None else self._bundled(provider, model.lower())
+        periods: list[tuple[_Condition, Rates]] | None = (
+            self._bundled(provider, model.lower()) if rates is None else [(None, rates)]
+        )
         if periods is None:
             return None
         discount = own.get("discount")
@@ -364,48 +375,47 @@ class PriceBook:
         table_id = self._table_id(provider)
         if table_id is not None:
             found = self._at(table_id, model)
-            if found is None and vendor_id in (table_id, *self._fallbacks(table_id)):
+            if found is None and vendor_id in (table_id, *self._gate(table_id).fallbacks):
                 # a router's name for it, `openai/gpt-4o` said by openai itself
                 found = self._at(table_id, rest)
             return found
         if vendor_id is not None:
-            return self._at(vendor_id, rest)
-        if provider.lower() in _SELF_HOSTED:
+            # `vendor/model:free` is OpenRouter's name, whoever passed it on; the vendor has no such price
+            is_variant = model.endswith(_VARIANTS)
+            return self._at("openrouter", model) if is_variant else self._at(vendor_id, rest)
+        if provider.lower() in _SELF_HOSTED or vendor in _SELF_HOSTED:
             return None
-        for vendor_id in _VENDORS:
-            found = self._at(vendor_id, model, only_own=True)
-            if found is not None:
-                return found
-        return None
+        return self._among(_VENDORS, model)
 
     def _table_id(self, provider: str) -> str | None:
         name = fields.provider(provider) or provider
         name = _TABLE_IDS.get(name, name)
         return next((one for one in (name, name.replace("_", "-")) if one in self._lines), None)
 
-    def _fallbacks(self, table_id: str) -> list[str]:
-        fallbacks: list[str] = orjson.loads(self._lines[table_id])["fallback"]
-        return fallbacks
+    def _gate(self, table_id: str) -> _Gate:
+        gate = self._gates.get(table_id)
+        if gate is None:
+            gate = self._gates[table_id] = _Gate(self._lines[table_id])
+        return gate
 
-    def _at(
-        self, table_id: str, model: str, *, only_own: bool = False
+    def _at(self, table_id: str, model: str) -> list[tuple[_Condition, Rates]] | None:
+        return self._among((table_id, *self._gate(table_id).fallbacks), model)
+
+    def _among(
+        self, table_ids: tuple[str, ...], model: str
     ) -> list[tuple[_Condition, Rates]] | None:
-        """Find a model at a provider of the table, or at those whose models it also has."""
+        """Find a model at the first of some providers that has it."""
         if _OWN_WEIGHTS.match(model):
             return None
-        table_ids = [table_id] if only_own else [table_id, *self._fallbacks(table_id)]
         for name in _spellings(model):
-            for one in table_ids:
-                found = self._matching(one, name)
+            for table_id in table_ids:
+                found = self._matching(table_id, name)
                 if found is not None:
                     return _periods(found, name)
         return None
 
     def _matching(self, table_id: str, name: str) -> list[Any] | None:
-        gate = self._gates.get(table_id)
-        if gate is None:
-            gate = self._gates[table_id] = _Gate(orjson.loads(self._lines[table_id])["models"])
-        if not gate.may_hold(name):
+        if not self._gate(table_id).may_hold(name):
             return None
         for _, rule, dated in orjson.loads(self._lines[table_id])["models"]:
             if _matches(rule, name):
@@ -430,9 +440,7 @@ def _spellings(model: str) -> list[str]:
         # `models/gemini-2.5-flash`, `publishers/google/models/…`, Bedrock's ARNs
         names.append(model.rsplit("/", 1)[-1])
     names.append(_REGION.sub("", names[-1]))
-    for suffix in _ROUTING_SUFFIXES:
-        if model.endswith(suffix):
-            names.append(model.removesuffix(suffix))
+    names.extend(model.removesuffix(suffix) for suffix in _ROUTING_SUFFIXES)
     names.extend([_COMPACT_DATE.sub(r"-\1-\2-\3", name) for name in names])
     return list(dict.fromkeys(names))
 
@@ -457,7 +465,7 @@ def _matches(rule: list[Any], name: str) -> bool:
 
 def _periods(dated: list[Any], name: str) -> list[tuple[_Condition, Rates]] | None:
     """Read a model's prices; `None` where no price of tokens is known."""
-    periods = [(_condition(when), _rates(prices)) for when, prices in dated if prices]
+    periods = [(_condition(when), _rates(prices)) for when, prices in dated]
     if any("input" in rates or "output" in rates for _, rates in periods):
         return periods
     # an empty price is what the table writes for nothing and for nobody knows; the name tells which

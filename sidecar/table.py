@@ -473,17 +473,18 @@ class _Compiled:
             nonlocal typed, typed_before
             try:
                 return typed(line)
-            except (msgspec.MsgspecError, RecursionError):
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                 pass
             try:
                 requests = typed_before(line)
-            except (msgspec.MsgspecError, RecursionError):
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                 return MISS
             typed, typed_before = typed_before, typed
             return requests
 
         self.parse: Parser = parse if len(tables) > 1 else parse_one
-        self.read: LineReader | None = None if len(tables) > 1 or gives_found or tables[0].tells_twice else read
+        reads_at_once = len(tables) == 1 and not gives_found and not tables[0].tells_twice
+        self.read: LineReader | None = read if reads_at_once else None
 
     def general(self, record: Record) -> Any:
         for table in self.tables:
@@ -552,7 +553,7 @@ class _Compiled:
         wide = _widest(table, known)
         if wide is None:
             leaf = _written(table, known, gives_found=self.gives_found)
-            self.leaves[leaf] = _not_typed if self.gives_found else _typed(table, known)
+            self.leaves[leaf] = _typed(table, known) if self.read is not None else _not_typed
             return leaf
         takes: dict[Any, Take] = {}
 
@@ -600,6 +601,10 @@ def _written(table: Table, known: Keys, *, gives_found: bool) -> Take:
     return take
 
 
+def _may_be_a_member(name: str) -> bool:
+    return 0 < len(name) <= 256 and name.isprintable() and not {'"', "\\"} & set(name)
+
+
 def _not_typed(line: bytes) -> Any:
     raise msgspec.DecodeError("no shape is known")
 
@@ -607,8 +612,8 @@ def _not_typed(line: bytes) -> Any:
 def _typed(table: Table, known: Keys) -> LineReader:
     """Make a function that reads lines of just these keys from their bytes.
 
-    Each object is a Struct with all its keys and no others; what the table does not look at is skipped by the
-    decoder. It refuses whatever does not fit, and then the line is read the general way: both give the same.
+    Each object is a Struct with all its keys and no others. What the table does not look at is decoded all the
+    same: skipping it would let lines pass that are no JSON. The decoder refuses whatever does not fit, and then the line is read the general way: both give the same.
     """
     if any(not keys for keys in known.values()):
         return _not_typed
@@ -624,7 +629,7 @@ def _typed(table: Table, known: Keys) -> LineReader:
     if any(word in body for word in ("(record,", "(record)", "record.get(")):
         return _not_typed
     names = [key for keys in known.values() for key in keys]
-    if "log" in known[()] or any(not name or len(name) > 256 for name in names):
+    if "log" in known[()] or not all(map(_may_be_a_member, names)):
         return _not_typed
     structs: dict[tuple[str, ...], Any] = {}
     for chain in sorted(known, key=len, reverse=True):
@@ -633,7 +638,7 @@ def _typed(table: Table, known: Keys) -> LineReader:
         members = []
         for number, key in enumerate(keys):
             inner = (*chain, key)
-            kind = structs.get(inner, writer.kinds.get(inner, Any) if inner in writer.taken else msgspec.Raw)
+            kind = structs.get(inner, writer.kinds.get(inner, Any))
             members.append((f"f{number}", kind))
         structs[chain] = msgspec.defstruct(
             "Shape",

@@ -217,28 +217,36 @@ TEXT_OF_ANY_KIND = st.text(st.characters(), max_size=12) | st.text('%\\"\n{},=# 
 # whole microseconds: our sums are in nanoseconds, and half of one may be rounded either way
 SECONDS = st.none() | st.integers(0, 10**10).map(lambda micros: micros / 10**6)
 TOKENS = st.none() | st.integers(0, 10**9)
-REQUESTS = st.builds(
-    Request,
-    provider=st.sampled_from(["openai", "acme"]) | TEXT_OF_ANY_KIND,
-    model=st.sampled_from(["priced", "m"])
+ANY_REQUEST: dict[str, st.SearchStrategy[Any]] = {
+    "provider": st.sampled_from(["openai", "acme"]) | TEXT_OF_ANY_KIND,
+    "model": st.sampled_from(["priced", "m"])
     | TEXT_OF_ANY_KIND.filter(lambda model: model != "_other"),
-    endpoint=st.sampled_from(["/a", "/b"]) | TEXT_OF_ANY_KIND,
-    status_code=st.sampled_from(["200", "429", "0"]),
-    error_type=st.sampled_from([None, "timeout"]),
-    finish_reason=st.sampled_from([None, "stop"]),
-    duration_seconds=SECONDS,
-    # without output tokens and a duration there is no time per output token: test_metrics has that
-    time_to_first_token_seconds=st.none(),
-    input_tokens=TOKENS,
-    output_tokens=TOKENS,
-    cache_read_tokens=TOKENS,
-    cost_usd=st.none() | st.floats(1e-9, 1e6) | st.decimals(Decimal("1e-9"), 1000, allow_nan=False),
-    batch_size=st.none() | st.integers(0, 10**6),
-    rate_limit_remaining_requests=TOKENS,
-    rate_limit_remaining_tokens=TOKENS,
-    timestamp=st.none() | st.floats(0.001, 1e10),
-    trace_id=st.none() | st.text("abc0-", min_size=1, max_size=32),
-    served_from_cache=st.sampled_from([False, False, True]),
+    "endpoint": st.sampled_from(["/a", "/b"]) | TEXT_OF_ANY_KIND,
+    "status_code": st.sampled_from(["200", "429", "0"]),
+    "error_type": st.sampled_from([None, "timeout"]),
+    "finish_reason": st.sampled_from([None, "stop"]),
+    "duration_seconds": SECONDS,
+    "input_tokens": TOKENS,
+    "output_tokens": TOKENS,
+    "cache_read_tokens": TOKENS,
+    "cost_usd": st.none()
+    | st.floats(1e-9, 1e6)
+    | st.decimals(Decimal("1e-9"), 1000, allow_nan=False),
+    "batch_size": st.none() | st.integers(0, 10**6),
+    "rate_limit_remaining_requests": TOKENS,
+    "rate_limit_remaining_tokens": TOKENS,
+    "timestamp": st.none() | st.floats(0.001, 1e10),
+    "trace_id": st.none() | st.text("abc0-", min_size=1, max_size=32),
+    "served_from_cache": st.sampled_from([False, False, True]),
+}
+REQUESTS = st.builds(Request, **ANY_REQUEST) | st.builds(
+    Request,
+    # of one token there is no time for each of the others, which is rounded: test_metrics has that
+    **{
+        **ANY_REQUEST,
+        "time_to_first_token_seconds": SECONDS,
+        "output_tokens": st.sampled_from([None, 0, 1]),
+    },
 )
 
 
