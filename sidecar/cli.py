@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as package_version
@@ -163,7 +163,7 @@ def main(context: click.Context, /, **options: Any) -> None:
     daemon.run(config, version=program_version())
 
 
-for _option in reversed(_MAIN_OPTIONS):
+for _option in _MAIN_OPTIONS:
     main = _option(main)
 
 
@@ -192,15 +192,16 @@ def check(context: click.Context, lines: tuple[str, ...]) -> None:
         click.echo(text)
 
 
-def _sources(lines: tuple[str, ...]) -> Iterator[tuple[str, Iterable[bytes]]]:
+def _sources(lines: tuple[str, ...]) -> list[tuple[str, Iterable[bytes]]]:
+    sources: list[tuple[str, Iterable[bytes]]] = []
     for text in lines:
         if text == "-":
-            yield "standard input", sys.stdin.buffer
+            sources.append(("standard input", sys.stdin.buffer))
         elif text.lstrip()[:1] in ("{", "["):
-            yield "line", [text.encode("utf-8", "surrogateescape")]
+            sources.append(("line", [text.encode("utf-8", "surrogateescape")]))
         else:
             try:
-                with Path(text).open("rb") as file:
-                    yield text, file
+                sources.append((text, Path(text).open("rb")))  # noqa: SIM115 - the process ends with the command
             except OSError as error:
                 raise ConfigError(f"check: expected a file, - or a JSON line, got {text!r}: {error.strerror}") from None
+    return sources

@@ -634,6 +634,19 @@ def test_what_was_born_before_a_restart_but_seen_by_nobody_is_0_first_after_it()
     assert after.values("ai_api_requests_total", "a") == [1, 1]
 
 
+def test_a_late_row_of_an_old_label_set_is_0_first_after_a_restart_too() -> None:
+    world = World()
+    world.add(Request(model="a"), Request(model="b", cost_usd=0.1))
+    world.page("", "s")
+    world.add(Request(model="a", cost_usd=0.2))
+    after = World()
+    after.store.load(world.store.dump())
+    after.exposition.load(world.exposition.dump())
+
+    assert sorted(after.values("ai_api_cost_usd_cents_total", "s")) == [0, 10]
+    assert sorted(after.values("ai_api_cost_usd_cents_total", "s")) == [10, 20]
+
+
 def test_what_scrapers_have_seen_is_refused_where_it_is_no_such_thing() -> None:
     with pytest.raises(ValueError, match="expected what scrapers have seen"):
         World().exposition.load({"scrapers": 7})

@@ -326,6 +326,17 @@ def test_a_request_without_a_time_is_priced_as_on_the_day_of_the_table(book: Pri
     assert new < old
 
 
+def test_a_request_without_a_time_does_not_get_the_price_of_the_night(book: PriceBook) -> None:
+    price = book.price("deepseek", "deepseek-chat")
+    assert price is not None
+
+    by_day = price.cost(Request(input_tokens=1000, timestamp=NOON.timestamp()))
+    by_night = price.cost(Request(input_tokens=1000, timestamp=NOON.timestamp() + 12 * 3600))
+
+    assert by_day == price.cost(Request(input_tokens=1000))
+    assert by_night < by_day
+
+
 @pytest.mark.parametrize("timestamp", [-1e300, 0.0, 1e300, float("inf"), float("nan")])
 def test_an_impossible_time_is_priced_too(book: PriceBook, timestamp: float) -> None:
     price = book.price("deepseek", "deepseek-v4-flash")
