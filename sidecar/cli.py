@@ -30,7 +30,8 @@ def program_version() -> str:
 class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         entry = {
-            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+            + f".{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
             "message": record.getMessage(),
         }
@@ -42,7 +43,9 @@ class _JsonFormatter(logging.Formatter):
 def _set_up_log(level: str, form: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
-        _JsonFormatter() if form == "json" else logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S")
+        _JsonFormatter()
+        if form == "json"
+        else logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S")
     )
     root = logging.getLogger("ai_sidecar")
     root.handlers[:] = [handler]
@@ -85,34 +88,135 @@ class _OneSentenceGroup(click.Group):
         sys.exit(code)
 
 
-def _config_file(context: click.Context, _parameter: click.Parameter, value: str | None) -> dict[str, Any]:
+def _config_file(
+    context: click.Context, _parameter: click.Parameter, value: str | None
+) -> dict[str, Any]:
     """Read the configuration file before the other options, which go over it."""
     if value is None:
         return {}
     document = configuration.read_file(Path(value))
-    known = frozenset(p.name for p in context.command.params if p.name) - {"config", "help", "version"}
-    context.default_map = {**(context.default_map or {}), **configuration.options_of(document, known)}
+    known = frozenset(p.name for p in context.command.params if p.name) - {
+        "config",
+        "help",
+        "version",
+    }
+    context.default_map = {
+        **(context.default_map or {}),
+        **configuration.options_of(document, known),
+    }
     return document
 
 
 _MAIN_OPTIONS = [
-    click.option("--log-path", multiple=True, metavar="PATH", help="A file, a directory, a glob with **, or - for standard input."),
-    click.option("--parser", multiple=True, default=("auto",), show_default="auto", metavar="NAME", help="Which parsers may claim a line, asked in this order; auto is every installed one."),
-    click.option("--envelope", type=click.Choice(["auto", "none", "cri", "docker"]), default="auto", show_default=True, help="The container runtime's wrapper round each line."),
+    click.option(
+        "--log-path",
+        multiple=True,
+        metavar="PATH",
+        help="A file, a directory, a glob with **, or - for standard input.",
+    ),
+    click.option(
+        "--parser",
+        multiple=True,
+        default=("auto",),
+        show_default="auto",
+        metavar="NAME",
+        help="Which parsers may claim a line, asked in this order; auto is every installed one.",
+    ),
+    click.option(
+        "--envelope",
+        type=click.Choice(["auto", "none", "cri", "docker"]),
+        default="auto",
+        show_default=True,
+        help="The container runtime's wrapper round each line.",
+    ),
     click.option("--host", default="0.0.0.0", show_default=True, help="Where to serve."),  # noqa: S104 - a scrape comes from another host
-    click.option("--port", type=click.IntRange(0, 65535), default=9464, show_default=True, help="Port to serve on; 0 takes a free one, and the log says which."),
-    click.option("--from", "from_", type=click.Choice(["beginning", "end"]), default="beginning", show_default=True, help="Where a file that is there at the first start is begun."),
-    click.option("--config", is_eager=True, callback=_config_file, metavar="FILE", help="TOML: any option by its name, and the tables [parsers.NAME], [prices], [labels]."),
-    click.option("--label", multiple=True, metavar="NAME=PATH", help="An extra label on every ai_api_* family, read from the record."),
-    click.option("--cost-source", type=click.Choice(["auto", "log", "prices"]), default="auto", show_default=True, help="Where a cost comes from: the log's own figure where it tells one, else the prices; or one alone."),
-    click.option("--prices", metavar="FILE", help="TOML: prices over the bundled ones, read again when the file changes."),
-    click.option("--max-series", type=click.IntRange(1), default=2000, show_default=True, metavar="N", help="Distinct label combinations kept; what comes after is counted under _other."),
-    click.option("--max-line-bytes", type=click.IntRange(1024), default=8 << 20, show_default=True, metavar="N", help="A longer line is passed over and counted."),
-    click.option("--poll-interval", type=click.FloatRange(0.01, 3600), default=1.0, show_default=True, metavar="SECONDS", help="How often to look without file-system events."),
-    click.option("--zero-first/--no-zero-first", default=True, show_default=True, help="Show a new series as 0 once to each scraper, so that increase() sees its first requests."),
-    click.option("--once", is_flag=True, help="Read all there is, print the page to standard output, exit."),
-    click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True, help="How much its own log tells, on standard error."),
-    click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="The form of its own log."),
+    click.option(
+        "--port",
+        type=click.IntRange(0, 65535),
+        default=9464,
+        show_default=True,
+        help="Port to serve on; 0 takes a free one, and the log says which.",
+    ),
+    click.option(
+        "--from",
+        "from_",
+        type=click.Choice(["beginning", "end"]),
+        default="beginning",
+        show_default=True,
+        help="Where a file that is there at the first start is begun.",
+    ),
+    click.option(
+        "--config",
+        is_eager=True,
+        callback=_config_file,
+        metavar="FILE",
+        help="TOML: any option by its name, and the tables [parsers.NAME], [prices], [labels].",
+    ),
+    click.option(
+        "--label",
+        multiple=True,
+        metavar="NAME=PATH",
+        help="An extra label on every ai_api_* family, read from the record.",
+    ),
+    click.option(
+        "--cost-source",
+        type=click.Choice(["auto", "log", "prices"]),
+        default="auto",
+        show_default=True,
+        help="Where a cost comes from: the log's own figure where it tells one, else the prices; or one alone.",
+    ),
+    click.option(
+        "--prices",
+        metavar="FILE",
+        help="TOML: prices over the bundled ones, read again when the file changes.",
+    ),
+    click.option(
+        "--max-series",
+        type=click.IntRange(1),
+        default=2000,
+        show_default=True,
+        metavar="N",
+        help="Distinct label combinations kept; what comes after is counted under _other.",
+    ),
+    click.option(
+        "--max-line-bytes",
+        type=click.IntRange(1024),
+        default=8 << 20,
+        show_default=True,
+        metavar="N",
+        help="A longer line is passed over and counted.",
+    ),
+    click.option(
+        "--poll-interval",
+        type=click.FloatRange(0.01, 3600),
+        default=1.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="How often to look without file-system events.",
+    ),
+    click.option(
+        "--zero-first/--no-zero-first",
+        default=True,
+        show_default=True,
+        help="Show a new series as 0 once to each scraper, so that increase() sees its first requests.",
+    ),
+    click.option(
+        "--once", is_flag=True, help="Read all there is, print the page to standard output, exit."
+    ),
+    click.option(
+        "--log-level",
+        type=click.Choice(["debug", "info", "warning", "error"]),
+        default="info",
+        show_default=True,
+        help="How much its own log tells, on standard error.",
+    ),
+    click.option(
+        "--log-format",
+        type=click.Choice(["text", "json"]),
+        default="text",
+        show_default=True,
+        help="The form of its own log.",
+    ),
 ]
 
 
@@ -141,7 +245,15 @@ def config_from(options: dict[str, Any], *, needs_log_path: bool = True) -> Conf
     )
 
 
-@click.group(cls=_OneSentenceGroup, invoke_without_command=True, context_settings={"auto_envvar_prefix": "AI_SIDECAR", "help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=_OneSentenceGroup,
+    invoke_without_command=True,
+    context_settings={
+        "auto_envvar_prefix": "AI_SIDECAR",
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+    },
+)
 @click.version_option(program_version(), prog_name="ai-sidecar")
 @click.pass_context
 def main(context: click.Context, /, **options: Any) -> None:
@@ -188,7 +300,9 @@ def check(context: click.Context, lines: tuple[str, ...]) -> None:
     _set_up_log(options["log_level"], options["log_format"])
     from .commands.check import check as run_check
 
-    for text in run_check(config_from(options, needs_log_path=False), _sources(lines), version=program_version()):
+    for text in run_check(
+        config_from(options, needs_log_path=False), _sources(lines), version=program_version()
+    ):
         click.echo(text)
 
 
@@ -203,5 +317,7 @@ def _sources(lines: tuple[str, ...]) -> list[tuple[str, Iterable[bytes]]]:
             try:
                 sources.append((text, Path(text).open("rb")))  # noqa: SIM115 - the process ends with the command
             except OSError as error:
-                raise ConfigError(f"check: expected a file, - or a JSON line, got {text!r}: {error.strerror}") from None
+                raise ConfigError(
+                    f"check: expected a file, - or a JSON line, got {text!r}: {error.strerror}"
+                ) from None
     return sources

@@ -15,7 +15,17 @@ from .table import Table, compile_table
 
 _LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*\Z")
 _OWN_LABELS = frozenset(
-    {"provider", "model", "endpoint", "status_code", "error_type", "cost_type", "finish_reason", "le", "quantile"}
+    {
+        "provider",
+        "model",
+        "endpoint",
+        "status_code",
+        "error_type",
+        "cost_type",
+        "finish_reason",
+        "le",
+        "quantile",
+    }
 )
 _TABLES = frozenset({"parsers", "prices", "labels"})
 
@@ -52,7 +62,9 @@ def read_file(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
     except OSError as error:
-        raise ConfigError(f"--config: expected a file that can be read, got {str(path)!r}: {error.strerror}") from None
+        raise ConfigError(
+            f"--config: expected a file that can be read, got {str(path)!r}: {error.strerror}"
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"--config: expected TOML in {str(path)!r}: {error}") from None
 
@@ -67,7 +79,9 @@ def options_of(document: Mapping[str, Any], known: frozenset[str]) -> dict[str, 
             continue
         name = key.replace("-", "_")
         if name not in known:
-            raise ConfigError(f"--config: expected an option or one of [parsers], [prices], [labels], got {key!r}")
+            raise ConfigError(
+                f"--config: expected an option or one of [parsers], [prices], [labels], got {key!r}"
+            )
         options[name] = float(value) if isinstance(value, Decimal) else value
     return options
 
@@ -77,7 +91,9 @@ def tables_of(document: Mapping[str, Any]) -> dict[str, Parser]:
     tables: dict[str, Parser] = {}
     for name, mapping in document.get("parsers", {}).items():
         if name == "auto" or not isinstance(mapping, dict):
-            raise ConfigError(f"[parsers.{name}]: expected a table under a name of its own, got {mapping!r}")
+            raise ConfigError(
+                f"[parsers.{name}]: expected a table under a name of its own, got {mapping!r}"
+            )
         try:
             tables[name] = compile_table(Table.from_toml(name, mapping))
         except ValueError as error:
@@ -87,9 +103,7 @@ def tables_of(document: Mapping[str, Any]) -> dict[str, Parser]:
 
 def labels_of(pairs: tuple[str, ...], document: Mapping[str, Any]) -> dict[str, str]:
     """Read extra labels from the options, `NAME=PATH`, over those of the file's `[labels]`."""
-    labels: dict[str, str] = {}
-    for name, path in document.get("labels", {}).items():
-        labels[name] = path
+    labels: dict[str, str] = dict(document.get("labels", {}))
     for pair in pairs:
         name, equals, path = pair.partition("=")
         if not equals:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import json
 import logging
+import os
 import signal
 import sys
 import threading
@@ -42,7 +43,9 @@ STDIN = "-"
 class Sidecar:
     """Everything that is counted and what counts it; `step` is the whole of the work, without waiting."""
 
-    def __init__(self, config: Config, *, version: str, observe: Callable[[Request, str], None] | None = None) -> None:
+    def __init__(
+        self, config: Config, *, version: str, observe: Callable[[Request, str], None] | None = None
+    ) -> None:
         self.config = config
         try:
             self.book = PriceBook.load(config.prices_path, config.prices)
@@ -52,7 +55,9 @@ class Sidecar:
         self.health = Health(version=version)
         self.store = Store(config.max_series, tuple(config.labels))
         self.meter = Meter(self.store, self.book, cost_source=config.cost_source)
-        self.exposition = Exposition(self.store, self.meter, self.health, zero_first=config.zero_first)
+        self.exposition = Exposition(
+            self.store, self.meter, self.health, zero_first=config.zero_first
+        )
         self.pipeline = Pipeline(
             self.parsers,
             self.meter,
@@ -100,7 +105,7 @@ class Sidecar:
             self.follower.check(0.0)
         self.follower.finish()
         if STDIN in self.config.log_paths:
-            while data := sys.stdin.buffer.read1(STEP_BYTES):
+            while data := os.read(sys.stdin.fileno(), STEP_BYTES):
                 self.feed_standard_input(data)
             self.feed_standard_input(b"")
 

@@ -679,7 +679,10 @@ def error_type(status: Any, *errors: Any) -> str:
     (`invalid_request_error`) yields to a status or a message that says more.
     """
     try:
-        said = (status, *[tuple(error.items()) if type(error) is dict else error for error in errors])
+        said = (
+            status,
+            *[tuple(error.items()) if type(error) is dict else error for error in errors],
+        )
         return _KNOWN_ERRORS[said]
     except TypeError:
         # an object in the error: too odd to be remembered

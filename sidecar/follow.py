@@ -40,9 +40,21 @@ _MAX_ORPHANS = 256
 class Generation:
     """One run of bytes that is followed under whatever name it has."""
 
-    __slots__ = ("identity", "is_live", "last_change", "live_path", "path", "seen", "size", "source", "tail")
+    __slots__ = (
+        "identity",
+        "is_live",
+        "last_change",
+        "live_path",
+        "path",
+        "seen",
+        "size",
+        "source",
+        "tail",
+    )
 
-    def __init__(self, path: str, identity: Identity, tail: Tail, source: Source, now: float) -> None:
+    def __init__(
+        self, path: str, identity: Identity, tail: Tail, source: Source, now: float
+    ) -> None:
         self.path = path
         self.live_path = path
         """The followed path that last led to it; of a missed generation its own."""
@@ -103,13 +115,17 @@ class Follower:
 
     def directories(self) -> set[str]:
         """Give the directories in which something new may appear; those that are there."""
-        found = {str(Path(generation.path).parent) for generation in self._by_identity.values() if generation.is_live}
+        found = {
+            str(Path(generation.path).parent)
+            for generation in self._by_identity.values()
+            if generation.is_live
+        }
         for pattern in self._patterns:
-            root = pattern if os.path.isdir(pattern) else os.path.dirname(pattern)  # noqa: PTH112, PTH120 - strings all through
+            root = pattern if os.path.isdir(pattern) else os.path.dirname(pattern)
             while root and glob.has_magic(root):
-                root = os.path.dirname(root)  # noqa: PTH120
+                root = os.path.dirname(root)
             found.add(root or ".")
-        return {directory for directory in found if os.path.isdir(directory)}  # noqa: PTH112
+        return {directory for directory in found if os.path.isdir(directory)}
 
     def look(self, now: float) -> None:
         """Find what is new, gone, renamed, truncated or grown; `now` is monotonic seconds."""
@@ -121,7 +137,11 @@ class Follower:
         else:
             # a number that is no longer there may come back for another file
             self._old_history.intersection_update(siblings)
-        for gone in [identity for identity in self._copies if identity not in live and identity not in siblings]:
+        for gone in [
+            identity
+            for identity in self._copies
+            if identity not in live and identity not in siblings
+        ]:
             del self._copies[gone]
         for generation in self._by_identity.values():
             was_live, generation.is_live = generation.is_live, generation.identity in live
@@ -134,9 +154,17 @@ class Follower:
             elif not self._meet(path, identity, status, now, is_live=True):
                 continue
         for identity, (path, status) in siblings.items():
-            if identity not in live and identity not in self._by_identity and identity not in self._old_history:
+            if (
+                identity not in live
+                and identity not in self._by_identity
+                and identity not in self._old_history
+            ):
                 self._meet(path, identity, status, now, is_live=False)
-        self._waiting = {identity: since for identity, since in self._waiting.items() if identity in live or identity in siblings}
+        self._waiting = {
+            identity: since
+            for identity, since in self._waiting.items()
+            if identity in live or identity in siblings
+        }
         self._let_go(now)
         self._is_first_look = False
         self._health.files = len(live)
@@ -184,7 +212,7 @@ class Follower:
         refused: set[str] = set()
         for path in self._paths():
             try:
-                status = os.stat(path)  # noqa: PTH116 - a thousand times a second
+                status = os.stat(path)
             except OSError as error:
                 if isinstance(error, PermissionError):
                     refused.add(path)
@@ -196,28 +224,34 @@ class Follower:
 
     def _paths(self) -> Iterator[str]:
         for pattern in self._patterns:
-            if os.path.isdir(pattern):  # noqa: PTH112
+            if os.path.isdir(pattern):
                 for directory, _, names in os.walk(pattern, followlinks=True):
                     if directory.count(os.sep) - pattern.count(os.sep) > 32:
                         continue  # a loop of links
                     for name in sorted(names):
                         if name.endswith(LOG_SUFFIXES):
-                            yield os.path.join(directory, name)  # noqa: PTH118
-            elif glob.has_magic(pattern) and not os.path.exists(pattern):  # noqa: PTH110
+                            yield os.path.join(directory, name)
+            elif glob.has_magic(pattern) and not os.path.exists(pattern):
                 try:
-                    yield from sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - a pattern from the user
+                    yield from sorted(glob.glob(pattern, recursive=True))
                 except OSError:
                     continue
             else:
                 yield pattern
 
-    def _siblings(self, live: dict[Identity, tuple[str, os.stat_result]]) -> dict[Identity, tuple[str, os.stat_result]]:
+    def _siblings(
+        self, live: dict[Identity, tuple[str, os.stat_result]]
+    ) -> dict[Identity, tuple[str, os.stat_result]]:
         """Give the files beside the followed ones whose names say that they are rotated from them."""
         names: dict[str, set[str]] = {}
         paths = {path for path, _ in live.values()}
         paths.update(generation.live_path for generation in self._by_identity.values())
         paths.update(generation.live_path for _, generation in self._orphans)
-        paths.update(pattern for pattern in self._patterns if not glob.has_magic(pattern) and not os.path.isdir(pattern))  # noqa: PTH112
+        paths.update(
+            pattern
+            for pattern in self._patterns
+            if not glob.has_magic(pattern) and not os.path.isdir(pattern)
+        )
         for path in paths:
             for name in {path, os.path.realpath(path)}:
                 directory, base = os.path.split(name)
@@ -245,7 +279,7 @@ class Follower:
         for generation in list(self._by_identity.values()):
             tail = generation.tail
             try:
-                status = os.fstat(tail.fd) if tail.fd >= 0 else os.stat(generation.path)  # noqa: PTH116
+                status = os.fstat(tail.fd) if tail.fd >= 0 else os.stat(generation.path)
             except OSError:
                 if tail.fd < 0:
                     self._orphan(generation)
@@ -294,7 +328,9 @@ class Follower:
             self._orphans.append((proof, generation))
             del self._orphans[:-_MAX_ORPHANS]
 
-    def _begin(self, path: str, identity: Identity, fd: int, offset: int, now: float, *, is_live: bool) -> Generation:
+    def _begin(
+        self, path: str, identity: Identity, fd: int, offset: int, now: float, *, is_live: bool
+    ) -> Generation:
         source = Source(path)
         for other in self._by_identity.values():
             if not other.is_live and other.live_path == path:
@@ -320,7 +356,9 @@ class Follower:
         generation.tail.fd = fd
         return True
 
-    def _meet(self, path: str, identity: Identity, status: os.stat_result, now: float, *, is_live: bool) -> bool:
+    def _meet(
+        self, path: str, identity: Identity, status: os.stat_result, now: float, *, is_live: bool
+    ) -> bool:
         """Decide what a file with an unknown inode is; True where it is followed from now on."""
         size = status.st_size
         mark = (size, status.st_mtime_ns, len(self._orphans))
@@ -350,7 +388,10 @@ class Follower:
                 self._rewind(orphan)
                 self._by_identity[identity] = orphan
                 return True
-        likeness = max((_likeness(path, fd, size, other) for other in self._by_identity.values()), default=_DIFFERENT)
+        likeness = max(
+            (_likeness(path, fd, size, other) for other in self._by_identity.values()),
+            default=_DIFFERENT,
+        )
         if likeness == _BEGINNING:
             if now - self._waiting.setdefault(identity, now) < _YOUNG_SECONDS:
                 os.close(fd)
@@ -388,7 +429,9 @@ class Follower:
 
     def _let_go(self, now: float) -> None:
         """Close what has been rotated away and idle for long, and what is too much to hold open."""
-        open_ones = [generation for generation in self._by_identity.values() if generation.tail.fd >= 0]
+        open_ones = [
+            generation for generation in self._by_identity.values() if generation.tail.fd >= 0
+        ]
         held = 0
         for generation in open_ones:
             if generation.is_live or generation.lag_bytes:
@@ -404,8 +447,14 @@ class Follower:
         self._health.held_files = held
         surplus = len(open_ones) - self._max_open
         if surplus > 0:
-            for generation in sorted(open_ones, key=lambda one: (one.lag_bytes > 0, one.last_change))[:surplus]:
-                if not generation.lag_bytes and generation.tail.fd >= 0 and not generation.tail.lines.pending_bytes:
+            for generation in sorted(
+                open_ones, key=lambda one: (one.lag_bytes > 0, one.last_change)
+            )[:surplus]:
+                if (
+                    not generation.lag_bytes
+                    and generation.tail.fd >= 0
+                    and not generation.tail.lines.pending_bytes
+                ):
                     generation.tail.close()
 
 

@@ -44,7 +44,19 @@ class Installed(msgspec.Struct, frozen=True):
 class Source:
     """What is known of one file between two of its lines."""
 
-    __slots__ = ("fragments", "held", "is_cri", "last_parser", "memories", "path", "predecessor", "printed", "printed_bytes", "reader", "reader_name")
+    __slots__ = (
+        "fragments",
+        "held",
+        "is_cri",
+        "last_parser",
+        "memories",
+        "path",
+        "predecessor",
+        "printed",
+        "printed_bytes",
+        "reader",
+        "reader_name",
+    )
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -97,7 +109,12 @@ class Pipeline:
             results["too_long"] += too_long
         coming = iter(lines)
         while True:
-            if source.reader is not None and source.held is None and not source.is_cri and not source.printed:
+            if (
+                source.reader is not None
+                and source.held is None
+                and not source.is_cri
+                and not source.printed
+            ):
                 line = self._read_at_once(source, source.reader, coming)
             else:
                 line = next(coming, None)
@@ -107,7 +124,9 @@ class Pipeline:
             if result is not None and result != _HELD:
                 results[result] += 1
 
-    def _read_at_once(self, source: Source, read: LineReader, coming: Iterator[bytes]) -> bytes | None:
+    def _read_at_once(
+        self, source: Source, read: LineReader, coming: Iterator[bytes]
+    ) -> bytes | None:
         """Count lines that their parser reads from the bytes; give the first that it cannot."""
         add = self._meter.add
         count = 0
@@ -313,7 +332,10 @@ class Pipeline:
             # a stranger's parser: its bug costs this line, and is told once
             if name not in self._blamed:
                 self._blamed.add(name)
-                log.exception("parser %s failed; the line is passed over, further failures are only counted", name)
+                log.exception(
+                    "parser %s failed; the line is passed over, further failures are only counted",
+                    name,
+                )
             return "plugin_error"
         if requests is None:
             return None

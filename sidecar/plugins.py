@@ -28,7 +28,10 @@ def installed() -> dict[str, EntryPoint]:
     found: dict[str, EntryPoint] = {}
     for entry_point in entry_points(group=GROUP):
         other = found.get(entry_point.name)
-        if other is not None and (other.value, package(other)) != (entry_point.value, package(entry_point)):
+        if other is not None and (other.value, package(other)) != (
+            entry_point.value,
+            package(entry_point),
+        ):
             raise DuplicateParserError(
                 f"parser {entry_point.name!r} is brought by two packages, {package(other)} and {package(entry_point)}: "
                 "expected one, remove the other"
@@ -68,7 +71,9 @@ def load(names: Iterable[str], tables: Mapping[str, Parser]) -> list[Installed]:
             parser = there[name].load()
         except Exception:
             # whatever a stranger's module does at import, the others go on
-            log.exception("parser %s of %s cannot be loaded; it is left out", name, package(there[name]))
+            log.exception(
+                "parser %s of %s cannot be loaded; it is left out", name, package(there[name])
+            )
             continue
         rank = getattr(parser, "rank", 0)
         loaded.append((rank, Installed(name, parser, rank <= 0)))

@@ -288,8 +288,11 @@ class _Gate:
             sign, *rest = rules.pop()
             if sign in texts:
                 texts[sign].append(rest[0] if sign == "~" else rest[0].lower())
-            else:
+            elif sign == "|":
                 rules.extend(rest)
+            else:
+                # all of them must fit, so one may speak for all: not a pattern, those say what a name is not
+                rules.append(min(rest, key=lambda rule: rule[0] == "~"))
         self._equal = frozenset(texts["="])
         self._prefixes = tuple(texts["^"])
         self._suffixes = tuple(texts["$"])
@@ -385,7 +388,7 @@ class PriceBook:
             return self._at("openrouter", model) if is_variant else self._at(vendor_id, rest)
         if provider.lower() in _SELF_HOSTED or vendor in _SELF_HOSTED:
             return None
-        return self._among(_VENDORS, model)
+        return self._among(_VENDORS, model, is_guess=True)
 
     def _table_id(self, provider: str) -> str | None:
         name = fields.provider(provider) or provider
@@ -402,23 +405,25 @@ class PriceBook:
         return self._among((table_id, *self._gate(table_id).fallbacks), model)
 
     def _among(
-        self, table_ids: tuple[str, ...], model: str
+        self, table_ids: tuple[str, ...], model: str, *, is_guess: bool = False
     ) -> list[tuple[_Condition, Rates]] | None:
-        """Find a model at the first of some providers that has it."""
+        """Find a model at the first of some providers that has it; `is_guess` where the log names none of them."""
         if _OWN_WEIGHTS.match(model):
             return None
         for name in _spellings(model):
             for table_id in table_ids:
-                found = self._matching(table_id, name)
+                # Google finds Claude anywhere in a name: right at Google, not for a gateway's `my-claude-3-opus`
+                from_start = is_guess and table_id != "aws"
+                found = self._matching(table_id, name, from_start=from_start)
                 if found is not None:
                     return _periods(found, name)
         return None
 
-    def _matching(self, table_id: str, name: str) -> list[Any] | None:
+    def _matching(self, table_id: str, name: str, *, from_start: bool) -> list[Any] | None:
         if not self._gate(table_id).may_hold(name):
             return None
         for _, rule, dated in orjson.loads(self._lines[table_id])["models"]:
-            if _matches(rule, name):
+            if _matches(rule, name, from_start=from_start):
                 found: list[Any] = dated
                 return found
         return None
@@ -445,20 +450,20 @@ def _spellings(model: str) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _matches(rule: list[Any], name: str) -> bool:
-    """Tell whether a rule of the table fits a name that is in lower case."""
+def _matches(rule: list[Any], name: str, *, from_start: bool = False) -> bool:
+    """Tell whether a rule of the table fits a name in lower case; `from_start`: what it holds must stand first."""
     sign, *rest = rule
     if sign == "|":
-        return any(_matches(one, name) for one in rest)
+        return any(_matches(one, name, from_start=from_start) for one in rest)
     if sign == "&":
-        return all(_matches(one, name) for one in rest)
+        return all(_matches(one, name, from_start=from_start) for one in rest)
     text: str = rest[0]
     if sign == "~":
         return re.search(text, name) is not None
     text = text.lower()
     if sign == "=":
         return name == text
-    if sign == "^":
+    if sign == "^" or (sign == "*" and from_start):
         return name.startswith(text)
     return name.endswith(text) if sign == "$" else text in name
 

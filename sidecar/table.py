@@ -618,10 +618,16 @@ def _typed(table: Table, known: Keys) -> LineReader:
     if any(not keys for keys in known.values()):
         return _not_typed
     read_whole = {chain for take in _all_takes(table) for chain in _chains(take)}
-    read_whole.update(chain for path, _ in (*table.when, *table.unless) for chain in fields.WAYS[path])
+    read_whole.update(
+        chain for path, _ in (*table.when, *table.unless) for chain in fields.WAYS[path]
+    )
     # an object that is also read as a whole stays a dict, with all that is in it
     whole = [chain for chain in known if chain and chain in read_whole]
-    known = {at: keys for at, keys in known.items() if not any(at[: len(chain)] == chain for chain in whole)}
+    known = {
+        at: keys
+        for at, keys in known.items()
+        if not any(at[: len(chain)] == chain for chain in whole)
+    }
     writer = _Writer(table, known)
     writer.kinds = _kinds_of(table, known)
     source = writer.source(typed=True)
@@ -671,7 +677,9 @@ def _kinds_of(table: Table, known: Keys) -> dict[tuple[str, ...], Any]:
             for chain in at.chains:
                 for depth in range(1, len(chain) + 1):
                     # what is only on the way to a value must not be narrowed: an object may stand there
-                    reads.setdefault(chain[:depth], set()).add(at.read if depth == len(chain) else "object")
+                    reads.setdefault(chain[:depth], set()).add(
+                        at.read if depth == len(chain) else "object"
+                    )
     for path, _ in (*table.when, *table.unless):
         for chain in fields.WAYS[path]:
             reads.setdefault(chain, set()).add("condition")
@@ -858,10 +866,10 @@ class _Writer:
             return False
         if at.read == "count":
             self.lines.append(f"{target} = {access}")
-        elif at.read in _TEXTS:
-            self.lines.append(f"{target} = {self.memo(at.read)}[{access}] if {access} is not None else None")
-        elif at.read == "status":
-            self.lines.append(f"{target} = {self.memo(at.read)}[{access}] if {access} is not None else None")
+        elif at.read in _TEXTS or at.read == "status":
+            self.lines.append(
+                f"{target} = {self.memo(at.read)}[{access}] if {access} is not None else None"
+            )
         elif at.read == "ms":
             self.lines.append(f"{target} = {access} / 1000.0 if {access} is not None else None")
         else:
@@ -967,7 +975,10 @@ class _Writer:
             self.ending()
         return (
             f"def take({'line' if typed else 'record'}):\n"
-            + "\n".join("    " + line for line in (self.typed_guard() if typed else self.guard()) + self.lines)
+            + "\n".join(
+                "    " + line
+                for line in (self.typed_guard() if typed else self.guard()) + self.lines
+            )
             + "\n"
         )
 

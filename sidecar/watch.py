@@ -43,7 +43,8 @@ class Watch:
             self._has_failed = True
             self.stop()
             log.warning(
-                "file-system events cannot be had (%s): new lines are seen at the next look instead", error.__class__.__name__
+                "file-system events cannot be had (%s): new lines are seen at the next look instead",
+                error.__class__.__name__,
             )
 
     def renew(self, directory: str) -> None:

@@ -118,10 +118,6 @@ class Process:
         """Give the last lines of standard error, for a message."""
         return "\n".join(self.lines[-20:])
 
-    def signal(self, number: signal.Signals) -> None:
-        """Send a signal."""
-        self._process.send_signal(number)
-
     def stop(self, *, seconds: float = 10.0) -> int:
         """Send SIGTERM, after `seconds` SIGKILL; give the exit code."""
         if self.popen.poll() is None:

@@ -16,7 +16,9 @@ from prometheus import get, sidecar_process, wait_until
 LINE = '{"model":"gpt-4o","provider":"openai","status":200,"latency_ms":5,"usage":{"prompt_tokens":7,"completion_tokens":1}}\n'
 
 
-def run(*arguments: str, stdin: str = "", environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def run(
+    *arguments: str, stdin: str = "", environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "sidecar", *arguments],
         input=stdin,
@@ -28,7 +30,9 @@ def run(*arguments: str, stdin: str = "", environment: dict[str, str] | None = N
 
 
 def sample(page: str, start: str) -> float:
-    return sum(float(line.rsplit(" ", 1)[1]) for line in page.splitlines() if line.startswith(start))
+    return sum(
+        float(line.rsplit(" ", 1)[1]) for line in page.splitlines() if line.startswith(start)
+    )
 
 
 WRONG = {
@@ -61,7 +65,10 @@ WRONG_FILES = {
     "no TOML": ("x", "TOML"),
     "an option nobody has": ("nope = 1", "'nope'"),
     "a table without a condition": ('[parsers.acme]\nmodel = "m"', "acme"),
-    "a duration without a unit": ('[parsers.acme]\nwhen = {k = "v"}\nmodel = "m"\nduration = "took"', "acme"),
+    "a duration without a unit": (
+        '[parsers.acme]\nwhen = {k = "v"}\nmodel = "m"\nduration = "took"',
+        "acme",
+    ),
     "a price that is none": ('[prices.models."m"]\ninput = "x"', "input"),
     "a label that is taken": ('[labels]\nmodel = "x"', "model"),
 }
@@ -85,11 +92,18 @@ def test_an_option_wins_over_the_environment_and_that_over_the_file(tmp_path: Pa
     page = run("--config", str(config), "--once").stdout
     assert sample(page, "ai_api_unpriced_requests_total") == 1
 
-    priced = run("--config", str(config), "--once", environment={"AI_SIDECAR_COST_SOURCE": "prices"}).stdout
+    priced = run(
+        "--config", str(config), "--once", environment={"AI_SIDECAR_COST_SOURCE": "prices"}
+    ).stdout
     assert sample(priced, "ai_api_unpriced_requests_total") == 0
 
     by_option = run(
-        "--config", str(config), "--once", "--cost-source", "log", environment={"AI_SIDECAR_COST_SOURCE": "prices"}
+        "--config",
+        str(config),
+        "--once",
+        "--cost-source",
+        "log",
+        environment={"AI_SIDECAR_COST_SOURCE": "prices"},
     ).stdout
     assert sample(by_option, "ai_api_unpriced_requests_total") == 1
 
@@ -105,7 +119,8 @@ def test_once_reads_files_and_standard_input(tmp_path: Path) -> None:
 
 def test_a_table_of_the_users_becomes_a_parser(tmp_path: Path) -> None:
     (tmp_path / "a.log").write_text(
-        json.dumps({"kind": "llm_call", "req": {"model": "m1"}, "took_ms": 250, "usage": {"in": 5}}) + "\n"
+        json.dumps({"kind": "llm_call", "req": {"model": "m1"}, "took_ms": 250, "usage": {"in": 5}})
+        + "\n"
     )
     config = tmp_path / "config.toml"
     config.write_text(
@@ -131,15 +146,28 @@ def test_a_million_requests_of_five_tokens_cost_4000_cents(tmp_path: Path) -> No
 
     page = run("--once", "--log-path", str(tmp_path / "a.log")).stdout
 
-    assert 'ai_api_cost_usd_cents_total{cost_type="input",model="gpt-4.1",provider="holysheep"} 1600.0\n' in page
-    assert 'ai_api_cost_usd_cents_total{cost_type="output",model="gpt-4.1",provider="holysheep"} 2400.0\n' in page
+    assert (
+        'ai_api_cost_usd_cents_total{cost_type="input",model="gpt-4.1",provider="holysheep"} 1600.0\n'
+        in page
+    )
+    assert (
+        'ai_api_cost_usd_cents_total{cost_type="output",model="gpt-4.1",provider="holysheep"} 2400.0\n'
+        in page
+    )
 
 
 def test_a_port_that_is_taken_ends_it_with_one_sentence(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        result = run("--log-path", str(tmp_path), "--host", "127.0.0.1", "--port", str(taken.getsockname()[1]))
+        result = run(
+            "--log-path",
+            str(tmp_path),
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(taken.getsockname()[1]),
+        )
 
     assert result.returncode == 1
     assert "--port" in result.stderr.splitlines()[-1]
@@ -158,21 +186,34 @@ def test_check_tells_what_becomes_of_a_line() -> None:
 def test_parsers_lists_what_is_installed() -> None:
     lines = run("parsers").stdout.splitlines()
 
-    assert [line.split()[0] for line in lines] == ["anthropic", "bedrock", "gemini", "generic", "litellm", "openai"]
+    assert [line.split()[0] for line in lines] == [
+        "anthropic",
+        "bedrock",
+        "gemini",
+        "generic",
+        "litellm",
+        "openai",
+    ]
 
 
 def test_the_main_job_counts_serves_and_stops(tmp_path: Path) -> None:
     log = tmp_path / "a.log"
     with sidecar_process(log) as sidecar:
         log.write_text(LINE * 3)
-        wait_until(lambda: sample(sidecar.page(), "ai_api_requests_total{") == 3, "three requests on the page")
+        wait_until(
+            lambda: sample(sidecar.page(), "ai_api_requests_total{") == 3,
+            "three requests on the page",
+        )
         assert get(sidecar.url + "/health")[0] == 200
         assert json.loads(get(sidecar.url + "/health")[1])["status"] == "healthy"
         assert get(sidecar.url + "/ready")[0] == 200
         assert get(sidecar.url + "/nothing")[0] == 404
-        sidecar.signal(signal.SIGHUP)
+        sidecar.popen.send_signal(signal.SIGHUP)
         log.open("a").write(LINE)
-        wait_until(lambda: sample(sidecar.page(), "ai_api_requests_total{") == 4, "four requests after SIGHUP")
+        wait_until(
+            lambda: sample(sidecar.page(), "ai_api_requests_total{") == 4,
+            "four requests after SIGHUP",
+        )
         assert sidecar.stop() == 0
 
 
@@ -185,7 +226,9 @@ def test_new_prices_hold_from_when_the_file_changes(tmp_path: Path) -> None:
         cost = "ai_api_cost_usd_cents_total"
         wait_until(lambda: sample(sidecar.page(), cost) == 100, "one dollar")
         prices.write_text('[models."m"]\ninput = 3\noutput = 1\n')
-        wait_until(lambda: any("prices read again" in text for text in sidecar.lines), "the new prices")
+        wait_until(
+            lambda: any("prices read again" in text for text in sidecar.lines), "the new prices"
+        )
         with log.open("a") as file:
             file.write(line)
         wait_until(lambda: sample(sidecar.page(), cost) == 400, "four dollars")

@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 
 import click
+
 from sidecar import plugins
 from sidecar.cli import main
 from sidecar.metrics import AI_API, Health, HealthCollector

@@ -430,6 +430,25 @@ def test_only_openmetrics_has_exemplars_and_an_end() -> None:
     assert "_created" not in text + openmetrics
 
 
+def test_the_exemplar_of_several_series_is_the_latest_trace() -> None:
+    world = World()
+    for status_code, timestamp in (("200", 5.0), ("500", 9.0), ("429", 7.0)):
+        world.add(
+            Request(
+                status_code=status_code,
+                duration_seconds=0.02,
+                trace_id=f"of-{status_code}",
+                timestamp=timestamp,
+            )
+        )
+
+    page = world.page(OPENMETRICS_ACCEPT)
+
+    assert [line.partition(" # ")[2] for line in page.splitlines() if "trace_id" in line] == [
+        '{trace_id="of-500"} 20.0 9.0'
+    ]
+
+
 @pytest.mark.parametrize("trace_id", ["", "né", "a\nb", "a b", 'a"b', "a\\b", "x" * 101])
 def test_a_trace_that_is_no_label_of_an_exemplar_is_left_out(trace_id: str) -> None:
     world = World()

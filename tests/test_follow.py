@@ -9,12 +9,18 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 from sidecar.config import Config
 from sidecar.daemon import Sidecar
 
 
 def line(tokens: int) -> bytes:
-    record = {"ts": "2026-01-01T00:00:00Z", "model": "m", "status": 200, "usage": {"prompt_tokens": tokens}}
+    record = {
+        "ts": "2026-01-01T00:00:00Z",
+        "model": "m",
+        "status": 200,
+        "usage": {"prompt_tokens": tokens},
+    }
     return json.dumps({**record, "n": "x" * (tokens % 50)}).encode() + b"\n"
 
 
@@ -294,7 +300,13 @@ def test_a_directory_that_comes_goes_and_comes_again_is_followed(tmp_path: Path)
 
 def test_a_directory_means_its_logs_at_any_depth(tmp_path: Path) -> None:
     (tmp_path / "deep" / "er").mkdir(parents=True)
-    for tokens, name in ((1, "a.log"), (10, "deep/b.jsonl"), (100, "deep/er/c.ndjson"), (1000, "d.json"), (5000, "e.txt")):
+    for tokens, name in (
+        (1, "a.log"),
+        (10, "deep/b.jsonl"),
+        (100, "deep/er/c.ndjson"),
+        (1000, "d.json"),
+        (5000, "e.txt"),
+    ):
         append(tmp_path / name, tokens)
 
     assert Run(tmp_path).look() == 1111
@@ -317,7 +329,9 @@ def test_a_line_longer_than_a_step_is_read_whole(log: Path) -> None:
     assert Run(log).look() == 18
 
 
-def test_an_idle_rotated_file_is_closed_and_its_whole_last_line_counted(log: Path, tmp_path: Path) -> None:
+def test_an_idle_rotated_file_is_closed_and_its_whole_last_line_counted(
+    log: Path, tmp_path: Path
+) -> None:
     log.write_bytes(line(1) + line(10).rstrip())
     run = Run(log)
     run.look()

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from sidecar import Memory, ParseError, Record, Request, plugins
 from sidecar.metrics import Health, Meter
 from sidecar.pipeline import Installed, Pipeline, Source
@@ -46,7 +47,9 @@ class Run:
         self.source = Source("app.log")
 
     def feed(self, *lines: str | bytes) -> Run:
-        self.pipeline.feed(self.source, [line.encode() if isinstance(line, str) else line for line in lines])
+        self.pipeline.feed(
+            self.source, [line.encode() if isinstance(line, str) else line for line in lines]
+        )
         return self
 
     @property
@@ -74,7 +77,9 @@ WRAPPED = {
         f"2026-01-01T00:00:00.2Z stdout F {TEXT[60:]}",
         "2026-01-01T00:00:00.1Z stderr F warning",
     ],
-    "Docker": [json.dumps({"log": TEXT + "\n", "stream": "stdout", "time": "2026-01-01T00:00:00Z"})],
+    "Docker": [
+        json.dumps({"log": TEXT + "\n", "stream": "stdout", "time": "2026-01-01T00:00:00Z"})
+    ],
     "Docker, split": [
         json.dumps({"log": TEXT[:40], "stream": "stdout", "time": "2026-01-01T00:00:00Z"}),
         json.dumps({"log": TEXT[40:] + "\n", "stream": "stdout", "time": "2026-01-01T00:00:00Z"}),
@@ -87,10 +92,18 @@ WRAPPED = {
     "an array over lines": ["[", TEXT, "]"],
     "a pretty-printed array": json.dumps([LINE], indent=4).split("\n"),
     "JSON text in a message": [json.dumps({"level": "info", "message": TEXT})],
-    "an object of a shipper": [json.dumps({"log_processed": LINE, "kubernetes": {"pod_name": "a"}})],
-    "Cloud Logging": [json.dumps({"jsonPayload": LINE, "severity": "INFO", "timestamp": "2026-01-01T00:00:00Z"})],
-    "journald, as bytes": [json.dumps({"MESSAGE": list(TEXT.encode()), "__REALTIME_TIMESTAMP": "1"})],
-    "CloudWatch": [json.dumps({"messageType": "DATA_MESSAGE", "logEvents": [{"id": "1", "message": TEXT}]})],
+    "an object of a shipper": [
+        json.dumps({"log_processed": LINE, "kubernetes": {"pod_name": "a"}})
+    ],
+    "Cloud Logging": [
+        json.dumps({"jsonPayload": LINE, "severity": "INFO", "timestamp": "2026-01-01T00:00:00Z"})
+    ],
+    "journald, as bytes": [
+        json.dumps({"MESSAGE": list(TEXT.encode()), "__REALTIME_TIMESTAMP": "1"})
+    ],
+    "CloudWatch": [
+        json.dumps({"messageType": "DATA_MESSAGE", "logEvents": [{"id": "1", "message": TEXT}]})
+    ],
     "three deep": [json.dumps({"log": json.dumps({"message": json.dumps({"data": LINE})})})],
 }
 
@@ -124,7 +137,9 @@ NO_REQUESTS = {
 
 
 @pytest.mark.parametrize(("line", "expected"), NO_REQUESTS.values(), ids=NO_REQUESTS)
-def test_what_is_no_request_costs_its_neighbours_nothing(line: str | bytes, expected: dict[str, int]) -> None:
+def test_what_is_no_request_costs_its_neighbours_nothing(
+    line: str | bytes, expected: dict[str, int]
+) -> None:
     run = Run().feed(TEXT, line, TEXT, TEXT)
 
     assert run.results == {"request": 3, **expected}
@@ -156,7 +171,9 @@ def test_a_split_line_without_end_stays_bounded() -> None:
     assert run.feed("2026-01-01T00:00:00.1Z stdout F x", TEXT).results["too_long"] == 1
 
 
-def test_a_parser_with_a_bug_costs_its_line_and_is_named_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_parser_with_a_bug_costs_its_line_and_is_named_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     def parse(record: Record, memory: Memory) -> Sequence[Request] | None:
         raise KeyError(record["secret"])
 
@@ -177,7 +194,9 @@ def test_a_broken_record_of_a_known_format_is_malformed() -> None:
 
 
 def snapshots(record: Record, memory: Memory) -> Sequence[Request] | None:
-    return [Request(model="m", id=record["id"], final=record["final"], input_tokens=record["tokens"])]
+    return [
+        Request(model="m", id=record["id"], final=record["final"], input_tokens=record["tokens"])
+    ]
 
 
 def snapshot(name: str, tokens: int, *, final: bool = False) -> str:
@@ -226,13 +245,22 @@ def test_a_line_at_the_end_of_a_file_counts_only_when_it_is_whole() -> None:
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4)
+    ),
     max_leaves=20,
 )
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(st.one_of(st.binary(max_size=80), json_values.map(lambda value: json.dumps(value).encode())), max_size=20))
+@given(
+    st.lists(
+        st.one_of(
+            st.binary(max_size=80), json_values.map(lambda value: json.dumps(value).encode())
+        ),
+        max_size=20,
+    )
+)
 def test_every_line_ends_in_one_result_and_no_neighbour_is_lost(lines: list[bytes]) -> None:
     lines = [line.replace(b"\n", b"") for line in lines]
     run = Run()
@@ -245,8 +273,17 @@ def test_every_line_ends_in_one_result_and_no_neighbour_is_lost(lines: list[byte
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.dictionaries(st.sampled_from([*LINE, "error", "cost_usd", "x"]), json_values, max_size=8), max_size=12))
-def test_reading_from_the_bytes_gives_what_reading_the_record_gives(changes: list[dict[str, Any]]) -> None:
+@given(
+    st.lists(
+        st.dictionaries(
+            st.sampled_from([*LINE, "error", "cost_usd", "x"]), json_values, max_size=8
+        ),
+        max_size=12,
+    )
+)
+def test_reading_from_the_bytes_gives_what_reading_the_record_gives(
+    changes: list[dict[str, Any]],
+) -> None:
     """The same lines through a pipeline that reads known shapes at once, and one that never does."""
     lines = [TEXT] * 8 + [json.dumps({**LINE, **change}) for change in changes for _ in range(3)]
     at_once = Run().feed(*lines)

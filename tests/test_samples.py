@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from sidecar.config import Config
 from sidecar.daemon import Sidecar
 
@@ -46,11 +47,15 @@ def totals(path: Path) -> dict[str, dict[str, int]]:
 @pytest.mark.parametrize("name", FILES)
 def test_a_sample_gives_its_expected_totals(name: str) -> None:
     expected = {
-        "unknown" if model == "None" else model: {figure: row.get(figure, 0) for figure in ("errors", *FIGURES)}
+        "unknown" if model == "None" else model: {
+            figure: row.get(figure, 0) for figure in ("errors", *FIGURES)
+        }
         for model, row in EXPECTED[name]["models"].items()
     }
 
-    assert totals(SAMPLES / name) == {model: row for model, row in expected.items() if any(row.values())}
+    assert totals(SAMPLES / name) == {
+        model: row for model, row in expected.items() if any(row.values())
+    }
 
 
 def test_every_understood_format_is_among_the_samples() -> None:

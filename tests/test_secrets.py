@@ -8,24 +8,60 @@ from pathlib import Path
 from prometheus import get, sidecar_process, wait_until
 
 MARK = "XYZZYmarker"
-GOOD = {"provider": "openai", "model": "gpt-4o", "status": 200, "usage": {"prompt_tokens": 1, "completion_tokens": 1}}
+GOOD = {
+    "provider": "openai",
+    "model": "gpt-4o",
+    "status": 200,
+    "usage": {"prompt_tokens": 1, "completion_tokens": 1},
+}
 
 PROMPT = {"messages": [{"role": "user", "content": MARK}], "api_key": MARK, MARK: MARK}
 
 LINES: list[str | bytes] = [
-    json.dumps({**GOOD, "request": PROMPT, "response": {"choices": [{"message": {"content": MARK}}]}}),
+    json.dumps(
+        {**GOOD, "request": PROMPT, "response": {"choices": [{"message": {"content": MARK}}]}}
+    ),
     json.dumps({**GOOD, "status": 500, "error": {"message": MARK, "type": MARK, "code": MARK}}),
-    json.dumps({**GOOD, "status": MARK, "usage": MARK, "latency_ms": MARK, "ts": MARK, "cost_usd": MARK}),
+    json.dumps(
+        {**GOOD, "status": MARK, "usage": MARK, "latency_ms": MARK, "ts": MARK, "cost_usd": MARK}
+    ),
     json.dumps({**GOOD, "finish_reason": MARK, "trace_id": 7, "error": MARK}),
     json.dumps({**GOOD, "usage": {"prompt_tokens": MARK, "completion_tokens": [MARK]}}),
     json.dumps({**GOOD, "response": json.dumps({"id": MARK, "usage": {"prompt_tokens": MARK}})}),
-    json.dumps({"object": "chat.completion", "model": "m", "choices": MARK, "usage": {"prompt_tokens": MARK}}),
-    json.dumps({"type": "message", "role": "assistant", "model": "m", "usage": {"input_tokens": MARK}, "content": MARK}),
+    json.dumps(
+        {
+            "object": "chat.completion",
+            "model": "m",
+            "choices": MARK,
+            "usage": {"prompt_tokens": MARK},
+        }
+    ),
+    json.dumps(
+        {
+            "type": "message",
+            "role": "assistant",
+            "model": "m",
+            "usage": {"input_tokens": MARK},
+            "content": MARK,
+        }
+    ),
     json.dumps({"type": "error", "error": {"type": MARK, "message": MARK}}),
-    json.dumps({"candidates": MARK, "usageMetadata": {"promptTokenCount": MARK}, "modelVersion": "m"}),
+    json.dumps(
+        {"candidates": MARK, "usageMetadata": {"promptTokenCount": MARK}, "modelVersion": "m"}
+    ),
     json.dumps({"output": {"message": MARK}, "usage": {"inputTokens": MARK}}),
-    json.dumps({"litellm_call_id": MARK, "call_type": MARK, "status": MARK, "response": MARK, "model": "m"}),
-    json.dumps({"litellm_call_id": MARK, "call_type": "completion", "startTime": MARK, "metadata": MARK, "model": "m"}),
+    json.dumps(
+        {"litellm_call_id": MARK, "call_type": MARK, "status": MARK, "response": MARK, "model": "m"}
+    ),
+    json.dumps(
+        {
+            "litellm_call_id": MARK,
+            "call_type": "completion",
+            "startTime": MARK,
+            "metadata": MARK,
+            "model": "m",
+        }
+    ),
     json.dumps({"message": json.dumps(PROMPT)}),
     json.dumps({"log": MARK, "stream": MARK, "time": MARK}),
     json.dumps([PROMPT, MARK]),
@@ -44,9 +80,13 @@ LINES: list[str | bytes] = [
 
 def test_no_word_of_a_line_is_shown_whatever_is_wrong_with_it(tmp_path: Path) -> None:
     log = tmp_path / "app.log"
-    log.write_bytes(b"\n".join(line.encode() if isinstance(line, str) else line for line in LINES) + b"\n")
+    log.write_bytes(
+        b"\n".join(line.encode() if isinstance(line, str) else line for line in LINES) + b"\n"
+    )
     broken = tmp_path / "config.toml"
-    broken.write_text('[parsers.mine]\nwhen = { "api_key" = true }\nmodel = { const = "m" }\ninput_tokens = "usage"\n')
+    broken.write_text(
+        '[parsers.mine]\nwhen = { "api_key" = true }\nmodel = { const = "m" }\ninput_tokens = "usage"\n'
+    )
     options = ("--log-level", "debug", "--max-line-bytes", "8192", "--config", str(broken))
 
     with sidecar_process(log, *options) as sidecar:
@@ -54,7 +94,10 @@ def test_no_word_of_a_line_is_shown_whatever_is_wrong_with_it(tmp_path: Path) ->
         pages = [
             sidecar.page(),
             sidecar.page("application/openmetrics-text"),
-            *[get(sidecar.url + path)[1] for path in ("/", "/health", "/ready", f"/{MARK}", "/status.json")],
+            *[
+                get(sidecar.url + path)[1]
+                for path in ("/", "/health", "/ready", f"/{MARK}", "/status.json")
+            ],
         ]
         assert sidecar.stop() == 0
 

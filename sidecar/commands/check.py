@@ -23,7 +23,9 @@ _WHY_NOT = {
 }
 
 
-def check(config: Config, sources: Iterable[tuple[str, Iterable[bytes]]], *, version: str) -> Iterator[str]:
+def check(
+    config: Config, sources: Iterable[tuple[str, Iterable[bytes]]], *, version: str
+) -> Iterator[str]:
     """Give what to print: for each line its result, and for each request what was understood of it."""
     told: list[str] = []
     sidecar: Sidecar
@@ -45,7 +47,9 @@ def check(config: Config, sources: Iterable[tuple[str, Iterable[bytes]]], *, ver
         totals.update(_difference(before, sidecar.health.lines))
         yield from told
         told.clear()
-        yield f"{name}: " + (", ".join([f"{count} {result}" for result, count in totals.items()]) or "no lines")
+        yield f"{name}: " + (
+            ", ".join([f"{count} {result}" for result, count in totals.items()]) or "no lines"
+        )
 
 
 def _one(
@@ -67,7 +71,9 @@ def _one(
 
 
 def _difference(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
-    return {result: count - before[result] for result, count in after.items() if count != before[result]}
+    return {
+        result: count - before[result] for result, count in after.items() if count != before[result]
+    }
 
 
 def _fields(request: Request) -> Iterator[tuple[str, object]]:
@@ -88,7 +94,9 @@ def _cost(request: Request, book: PriceBook, cost_source: str) -> str:
     if price is None:
         return f"not known: no price for {request.model!r} at {request.provider!r}; counted as unpriced"
     parts = price.cost(request)
-    split = ", ".join([f"{kind} {_dollars(part)}" for kind, part in zip(COST_TYPES, parts, strict=True) if part])
+    split = ", ".join(
+        [f"{kind} {_dollars(part)}" for kind, part in zip(COST_TYPES, parts, strict=True) if part]
+    )
     return f"{_dollars(sum(parts))} USD by the price table ({split or 'free'})"
 
 

@@ -20,4 +20,6 @@ def table() -> str:
             reads = f"cannot be loaded: {type(error).__name__}"
         rows.append((name, plugins.package(entry_point), reads))
     widths = [max([len(row[column]) for row in rows], default=0) for column in (0, 1)]
-    return "\n".join([f"{name:<{widths[0]}}  {package:<{widths[1]}}  {reads}" for name, package, reads in rows])
+    return "\n".join(
+        [f"{name:<{widths[0]}}  {package:<{widths[1]}}  {reads}" for name, package, reads in rows]
+    )

@@ -26,7 +26,11 @@ def cpu_seconds(command: list[str]) -> tuple[float, float, int]:
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     wall = time.perf_counter() - started
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime), wall, after.ru_maxrss
+    return (
+        (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime),
+        wall,
+        after.ru_maxrss,
+    )
 
 
 def main() -> None:
@@ -43,7 +47,9 @@ def main() -> None:
         for kind in options.kinds:
             path = Path(folder) / f"{kind}.log"
             count = int(SIZES[kind] * options.scale)
-            subprocess.run([sys.executable, PEERS / "gen_logs.py", kind, str(count), path], check=True)
+            subprocess.run(
+                [sys.executable, PEERS / "gen_logs.py", kind, str(count), path], check=True
+            )
             lines = path.read_bytes().count(b"\n")
             empty = Path(folder) / "empty.log"
             empty.touch()
@@ -58,7 +64,11 @@ def main() -> None:
                 # the loop would stop at the first line that is no JSON: the compact log stands for it
                 del commands["loop"]
             else:
-                commands["naive"] = [sys.executable, str(PEERS / "naive_prometheus_client.py"), str(path)]
+                commands["naive"] = [
+                    sys.executable,
+                    str(PEERS / "naive_prometheus_client.py"),
+                    str(path),
+                ]
                 commands["naive start"] = [sys.executable, "-c", "import orjson, prometheus_client"]
             times: dict[str, list[float]] = {name: [] for name in commands}
             for _ in range(options.runs):
@@ -73,7 +83,11 @@ def main() -> None:
                 naive = (took["naive"] - took["naive start"]) / lines
                 row = f"{loop / mine:12.2f} {naive / mine:9.2f}"
             else:
-                row = f"{compact_loop / mine:12.2f} {'':>9}" if "compact" in options.kinds else f"{'':>12} {'':>9}"
+                row = (
+                    f"{compact_loop / mine:12.2f} {'':>9}"
+                    if "compact" in options.kinds
+                    else f"{'':>12} {'':>9}"
+                )
             print(f"{kind:10} {lines:8} {row} {took['nothing']:9.2f}", flush=True)
 
 
