@@ -18,7 +18,7 @@ import orjson
 from . import envelopes
 from .fields import get
 from .metrics import Health, Meter
-from .request import Memory, ParseError, Parser, Record, Request
+from .request import Memory, ParseError, Parser, Record, Request, checked
 from .table import MISS, LineReader
 
 log = logging.getLogger("ai_sidecar")
@@ -39,6 +39,8 @@ class Installed(msgspec.Struct, frozen=True):
     name: str
     parser: Parser
     is_particular: bool = True
+    is_ours: bool = True
+    """What it gives need not be looked at before it is counted."""
 
 
 class Source:
@@ -326,6 +328,8 @@ class Pipeline:
             memory = source.memories[name] = {}
         try:
             requests = parser(record, memory)
+            if requests and not installed.is_ours:
+                checked(requests)
         except ParseError:
             return "malformed"
         except Exception:

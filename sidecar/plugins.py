@@ -76,7 +76,9 @@ def load(names: Iterable[str], tables: Mapping[str, Parser]) -> list[Installed]:
             )
             continue
         rank = getattr(parser, "rank", 0)
-        loaded.append((rank, Installed(name, parser, rank <= 0)))
+        dist = there[name].dist
+        is_ours = dist is not None and dist.name == "ai-sidecar"
+        loaded.append((rank, Installed(name, parser, rank <= 0, is_ours)))
     if "auto" in names:
         loaded.sort(key=lambda one: one[0])
     return [one for _, one in loaded]

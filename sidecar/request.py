@@ -67,6 +67,38 @@ class Request(msgspec.Struct, kw_only=True, frozen=True, gc=False):
     """False where a later line with this id may still correct it; the last one wins."""
 
 
+_TYPES: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("provider", "model", "endpoint", "status_code"), (str,)),
+    **dict.fromkeys(("error_type", "finish_reason", "trace_id", "id"), (str, type(None))),
+    **dict.fromkeys(
+        ("duration_seconds", "time_to_first_token_seconds", "timestamp"), (float, int, type(None))
+    ),
+    "cost_usd": (Decimal, float, int, type(None)),
+    **dict.fromkeys(("served_from_cache", "final"), (bool,)),
+}
+
+
+def checked(requests: Sequence[Request]) -> Sequence[Request]:
+    """Give the requests of a parser that is not ours; TypeError names the field that is not what it should be."""
+    for request in requests:
+        if type(request) is not Request:
+            raise TypeError(f"expected a Request, got {type(request).__name__}")
+        for name in Request.__struct_fields__:
+            value = getattr(request, name)
+            allowed = _TYPES.get(name, (int, type(None)))
+            if type(value) not in allowed:
+                raise TypeError(
+                    f"{name}: expected {' or '.join([one.__name__ for one in allowed])}, got {type(value).__name__}"
+                )
+            if (
+                allowed is not _TYPES["final"]
+                and isinstance(value, (int, float))
+                and not 0 <= value < 2**63
+            ):
+                raise TypeError(f"{name}: expected a number that is not negative and under 2**63")
+    return requests
+
+
 class Parser(Protocol):
     """A function from a record to the requests that finished in it.
 

@@ -186,6 +186,19 @@ def test_a_parser_with_a_bug_costs_its_line_and_is_named_once(
     assert "broken" in caplog.text
 
 
+@pytest.mark.parametrize(
+    "request_",
+    [Request(input_tokens="5"), Request(model=None), Request(duration_seconds=-1.0), {}],  # type: ignore[arg-type] # a stranger's bug
+)
+def test_a_request_that_is_none_is_its_parsers_bug(request_: Any) -> None:
+    stranger = Installed("stranger", lambda record, memory: [request_], is_ours=False)
+
+    run = Run([stranger]).feed("{}")
+
+    assert run.results == {"plugin_error": 1}
+    assert run.store.series == []
+
+
 def test_a_broken_record_of_a_known_format_is_malformed() -> None:
     def parse(record: Record, memory: Memory) -> Sequence[Request] | None:
         raise ParseError("no usage")

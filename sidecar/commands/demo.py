@@ -126,13 +126,15 @@ def _generic(call: Call) -> Json:
         line["ttft_ms"] = round(call.first_token_seconds * 1000)
         line["usage"] = {"input_tokens": call.input_tokens, "output_tokens": call.output_tokens}
     else:
-        line["error"] = {"type": ERROR_NAMES[call.status]}
+        line["error"] = {"type": ERROR_NAMES.get(call.status)}
     return line
 
 
 def _openai_body(call: Call) -> Json:
     """A program's line round the body that OpenAI's chat completions answered."""
-    body: Json = {"error": {"message": "", "type": "requests", "code": ERROR_NAMES[call.status]}}
+    body: Json = {
+        "error": {"message": "", "type": "requests", "code": ERROR_NAMES.get(call.status)}
+    }
     if call.status == 200:
         body = {
             "id": f"chatcmpl-{call.number}",
@@ -159,7 +161,7 @@ def _openai_body(call: Call) -> Json:
 
 def _anthropic_body(call: Call) -> Json:
     """A program's line round the body that Anthropic's messages answered."""
-    body: Json = {"type": "error", "error": {"type": ERROR_NAMES[call.status], "message": ""}}
+    body: Json = {"type": "error", "error": {"type": ERROR_NAMES.get(call.status), "message": ""}}
     if call.status == 200:
         body = {
             "id": f"msg_{call.number}",
