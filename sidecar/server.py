@@ -16,6 +16,7 @@ import binascii
 import contextlib
 import enum
 import hashlib
+import importlib
 import logging
 import os
 import queue
@@ -236,9 +237,13 @@ class Server:
         host, port = self._address
         listener = None
         try:
-            family, kind, protocol, _, address = socket.getaddrinfo(
+            found = socket.getaddrinfo(
                 host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-            )[0]
+            )
+            # `localhost` may be both: the one that scrape configurations and probes mean
+            family, kind, protocol, _, address = min(
+                found, key=lambda one: one[0] != socket.AF_INET
+            )
             listener = socket.socket(family, kind, protocol)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
@@ -613,10 +618,10 @@ class Server:
             return
         connection.head = head
         connection.close_after = not head.is_kept
-        if head.has_body:
-            self._refuse(connection, 413)
-        elif head.method not in (b"GET", b"HEAD"):
+        if head.method not in (b"GET", b"HEAD"):
             self._refuse(connection, 405, b"Allow: GET, HEAD\r\n")
+        elif head.has_body:
+            self._refuse(connection, 413)
         elif head.path == "/health":
             self._reply(connection, *self._health(), _JSON)
         elif head.path == "/ready":
@@ -916,7 +921,8 @@ def read_users(path: Path) -> dict[str, bytes]:
     What `htpasswd -B` writes. Empty lines and those that begin with `#` are passed over.
     """
     try:
-        import bcrypt  # noqa: F401 - found missing here, with a sentence, and not at the first scrape
+        # found missing here, with a sentence, and not at the first scrape
+        importlib.import_module("bcrypt")
     except ImportError:
         raise ValueError("--auth-file: expected the package bcrypt to be installed") from None
     try:
@@ -1025,8 +1031,8 @@ class _Gate:
         return verdicts
 
     def _run(self) -> None:
-        import bcrypt
-
+        # loaded where a file of users is given, and installed only where one is wanted
+        bcrypt = importlib.import_module("bcrypt")
         while (check := self._checks.get()) is not None:
             digest, user, password = check
             users, rounds = self._users
