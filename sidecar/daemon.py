@@ -31,8 +31,8 @@ from .watch import StandardInput, Watch
 
 log = logging.getLogger("ai_sidecar")
 
-STEP_BYTES = 1 << 20
-"""How much of one file is read before others, and scrapes, have their turn."""
+STEP_BYTES = 128 * 1024
+"""How much of one file is read before others, and scrapes, have their turn; more would fall out of the cache."""
 HANG_SECONDS = 30.0
 """How long the loop may be silent before /health says that it hangs."""
 MIN_LOOK_SECONDS = 0.02

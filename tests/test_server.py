@@ -383,20 +383,42 @@ def test_a_loop_that_does_not_answer_is_a_503_and_is_not_asked_for_it_later() ->
         assert fetch(server.port).status == 200
 
 
+def taken(served: Served) -> list[Ask]:
+    """Take the asks in the loop's place, once there are some."""
+    until = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < until:
+        if asks := served.server.take_asks():
+            return asks
+        served.loop.woken.wait(0.05)
+    raise AssertionError("nothing was asked for")
+
+
 def test_an_answer_that_comes_too_late_is_sent_to_nobody() -> None:
-    with serving(deadlines=Deadlines(page_seconds=0.2)) as (server, loop):
+    with serving(deadlines=Deadlines(page_seconds=0.2)) as served:
+        server, loop = served
         loop.may_answer.clear()
         with connect(server.port, b"GET /metrics HTTP/1.1\r\n\r\n") as sock:
-            asks: list[Ask] = []
-            until = time.monotonic() + PATIENCE_SECONDS
-            while not asks and time.monotonic() < until:
-                loop.woken.wait(0.05)
-                asks = server.take_asks()
+            asks = taken(served)
             answer = read_to_end(sock)
             server.answer(asks, 200, PAGE, TEXT)
 
             assert status_of(answer) == 503
             assert fetch(server.port, "/health").status == 200
+
+
+def test_an_ask_is_answered_once() -> None:
+    with serving() as served:
+        server, loop = served
+        loop.may_answer.clear()
+        asked = b"GET /metrics HTTP/1.1\r\n\r\n"
+        last = b"GET /health HTTP/1.0\r\n\r\n"
+        with connect(server.port, asked) as sock:
+            asks = taken(served)
+            server.answer(asks, 200, PAGE, TEXT)
+            server.answer(asks, 200, PAGE, TEXT)
+            sock.sendall(last)
+
+            assert read_to_end(sock).count(b"HTTP/1.1 200 OK") == 2
 
 
 def test_a_bug_costs_one_connection_and_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -544,16 +566,19 @@ def test_who_waits_for_a_page_keeps_its_slot_beside_silent_ones() -> None:
         assert read_to_end(waiting).endswith(PAGE)
 
 
-def test_slots_that_are_all_kept_idle_are_given_to_a_new_scrape() -> None:
+def test_slots_that_are_all_kept_idle_are_given_to_a_new_scrape_the_longest_idle_first() -> None:
+    def use(sock: socket.socket) -> None:
+        sock.sendall(b"GET /health HTTP/1.1\r\n\r\n")
+        assert sock.recv(4096).endswith(b"}")
+
     with serving(max_connections=4) as (server, _), ExitStack() as clients:
-        idle = [
-            clients.enter_context(connect(server.port, b"GET /health HTTP/1.1\r\n\r\n"))
-            for _ in range(4)
-        ]
-        assert all(sock.recv(4096).startswith(b"HTTP/1.1 200") for sock in idle)
+        idle = [clients.enter_context(connect(server.port)) for _ in range(4)]
+        for at in (0, 1, 2, 3, 0):
+            use(idle[at])
 
         assert fetch(server.port).status == 200
-        assert read_to_end(idle[0]) == b""
+        assert read_to_end(idle[1]) == b""
+        use(idle[0])
 
 
 def test_slots_that_all_wait_for_a_hanging_loop_are_given_to_a_probe() -> None:
@@ -634,22 +659,16 @@ def test_stop_is_prompt_whatever_clients_hang_on() -> None:
 
 
 def test_stop_sends_what_has_been_answered() -> None:
-    with (
-        serving() as (server, loop),
-        connect(server.port, b"GET /metrics HTTP/1.1\r\n\r\n") as sock,
-    ):
-        assert sock.recv(5, socket.MSG_PEEK) == b"HTTP/"
+    with serving() as served, ThreadPoolExecutor(1) as pool:
+        server, loop = served
         loop.may_answer.clear()
-        with connect(server.port, b"GET /metrics HTTP/1.1\r\n\r\n") as late:
-            asks: list[Ask] = []
-            until = time.monotonic() + PATIENCE_SECONDS
-            while not asks and time.monotonic() < until:
-                loop.woken.wait(0.05)
-                asks = server.take_asks()
-            server.answer(asks, 200, PAGE, TEXT)
+        with connect(server.port, b"GET /metrics HTTP/1.1\r\n\r\n") as sock:
+            server.answer(taken(served), 200, BIG, TEXT)
+            assert sock.recv(1) == b"H"
+            came = pool.submit(read_to_end, sock)
             server.stop(5.0)
 
-            assert read_to_end(late).endswith(PAGE)
+            assert came.result(PATIENCE_SECONDS).endswith(b"\r\n\r\n" + BIG)
 
 
 def test_a_port_that_is_taken_is_told_at_once() -> None:
