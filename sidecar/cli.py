@@ -138,6 +138,19 @@ _MAIN_OPTIONS = [
         help="Port to serve on; 0 takes a free one, and the log says which.",
     ),
     click.option(
+        "--state-dir",
+        metavar="DIR",
+        help="Keeps positions and counters, so that they go on over a restart.",
+    ),
+    click.option(
+        "--state-interval",
+        type=click.FloatRange(0.05, 3600),
+        default=5.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="How often the state is saved, when something changed.",
+    ),
+    click.option(
         "--from",
         "from_",
         type=click.Choice(["beginning", "end"]),
@@ -232,6 +245,8 @@ def config_from(options: dict[str, Any], *, needs_log_path: bool = True) -> Conf
         envelope=options["envelope"],
         host=options["host"],
         port=options["port"],
+        state_dir=Path(options["state_dir"]) if options["state_dir"] else None,
+        state_interval_seconds=options["state_interval"],
         begin_at_end=options["from_"] == "end",
         labels=configuration.labels_of(tuple(options["label"]), document),
         cost_source=options["cost_source"],

@@ -43,6 +43,8 @@ class Config:
     envelope: str = "auto"
     host: str = "0.0.0.0"  # noqa: S104 - a scrape comes from another host
     port: int = 9464
+    state_dir: Path | None = None
+    state_interval_seconds: float = 5.0
     begin_at_end: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
     """Extra label → path in the record."""

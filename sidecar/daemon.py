@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
-from . import plugins
+from . import plugins, snapshot
 from .config import Config, ConfigError
 from .exposition import Exposition
 from .follow import Follower
@@ -27,6 +27,7 @@ from .pipeline import HOLD_SECONDS, Installed, Pipeline, Source
 from .prices import PriceBook
 from .request import Request
 from .series import Store
+from .snapshot import StateDirectory
 from .watch import StandardInput, Watch
 
 log = logging.getLogger("ai_sidecar")
@@ -72,6 +73,7 @@ class Sidecar:
             max_line_bytes=config.max_line_bytes,
             from_end=config.begin_at_end,
             health=self.health,
+            feed=self.pipeline.feed,
             finish=self.pipeline.finish,
             warn=log.warning,
         )
@@ -79,6 +81,83 @@ class Sidecar:
         self._stdin_source = Source(STDIN)
         self._stdin_lines = LineSplitter(config.max_line_bytes)
         self._prices_mtime = self._mtime_of_prices()
+        self._state = StateDirectory(config.state_dir) if config.state_dir is not None else None
+        self._saved: object = None
+        self._sequence = 0
+        self._has_failed_to_save = False
+
+    def hold_state(self) -> None:
+        """Take the state directory for ourselves; StateInUseError where another sidecar has it."""
+        if self._state is not None:
+            self._state.hold()
+
+    def restore(self, now: float) -> None:
+        """Go on from the last state that can be read; without one the log is read from its start."""
+        if self._state is None:
+            return
+        state, is_lost = self._state.read()
+        if is_lost:
+            self.health.state_saves["unreadable"] = self.health.state_saves.get("unreadable", 0) + 1
+        if state is None:
+            return
+        try:
+            self.store.load(state["store"])
+            self.exposition.load(state["exposition"])
+        except ValueError as error:
+            log.warning("the state does not fit and is not used, the log is read again: %s", error)
+            return
+        unreadable = self.health.state_saves.get("unreadable", 0)
+        self.health.load(state["health"])
+        if unreadable:
+            self.health.state_saves["unreadable"] = (
+                self.health.state_saves.get("unreadable", 0) + unreadable
+            )
+        self.pipeline.load(state["ids"])
+        self._sequence = state["sequence"]
+        self.follower.load(state["follow"], now)
+
+    def save(self) -> None:
+        """Save the state where something has changed since; a failure is said once, counted, and stops nothing."""
+        if self._state is None:
+            return
+        health = self.health
+        mark = (
+            health.read_bytes,
+            tuple(health.lines.values()),
+            tuple(health.rotations.values()),
+            self.exposition.row_count,
+            tuple(generation.identity for generation in self.follower.generations),
+        )
+        if mark == self._saved:
+            return
+        self._sequence += 1
+        data = snapshot.encode(
+            {
+                "sequence": self._sequence,
+                "store": self.store.dump(),
+                "exposition": self.exposition.dump(),
+                "health": health.dump(),
+                "ids": self.pipeline.dump(),
+                "follow": self.follower.dump(),
+            }
+        )
+        try:
+            self._state.write(data)
+        except OSError as error:
+            health.state_saves["failure"] = health.state_saves.get("failure", 0) + 1
+            if not self._has_failed_to_save:
+                log.error(
+                    "the state cannot be saved (%s); counting goes on, and so does trying",
+                    error.strerror,
+                )
+            self._has_failed_to_save = True
+            return
+        if self._has_failed_to_save:
+            log.info("the state can be saved again")
+        self._has_failed_to_save = False
+        self._saved = mark
+        health.state_saves["success"] = health.state_saves.get("success", 0) + 1
+        health.state_last_save_timestamp_seconds = time.time()
 
     def step(self, budget_bytes: int = STEP_BYTES) -> bool:
         """Read and count what is there, at most `budget_bytes` of each file; True where there may be more."""
@@ -181,13 +260,16 @@ class Loop:
         """Serve and count until told to stop."""
         for name, act in self._signals().items():
             signal.signal(name, act)
+        self._sidecar.hold_state()
         self.server.bind()
         log.info("serving on http://%s:%d", self._sidecar.config.host, self.server.port)
         self.server.start()
         if self._stdin is not None:
             self._stdin.start()
         sidecar = self._sidecar
-        next_look = 0.0
+        sidecar.restore(time.monotonic())
+        next_look = next_save = 0.0
+        unread_at_start: int | None = None
         try:
             while not self._is_stopping:
                 now = self._heartbeat = time.monotonic()
@@ -204,12 +286,22 @@ class Loop:
                         next_look = now + sidecar.config.poll_interval_seconds
                     else:
                         sidecar.follower.check(now)
+                if unread_at_start is None:
+                    unread_at_start = sidecar.health.read_bytes + sidecar.follower.lag_bytes
                 is_busy = sidecar.step() | self._take_standard_input()
+                if not self._is_ready and (
+                    not is_busy or sidecar.health.read_bytes >= unread_at_start
+                ):
+                    # what was there at the start is counted; a writer that never rests must not keep us waiting
+                    sidecar.save()
+                    self._is_ready = True
+                if self._is_ready and now >= next_save:
+                    sidecar.save()
+                    next_save = now + sidecar.config.state_interval_seconds
                 self._answer()
                 if is_busy:
                     sidecar.follower.check(now)
                     continue
-                self._is_ready = True
                 self._woken.wait(max(0.0, next_look - time.monotonic()))
             self._drain()
         finally:
@@ -233,6 +325,7 @@ class Loop:
         self._sidecar.follower.look(time.monotonic())
         while self._sidecar.step() and time.monotonic() < deadline:
             self._sidecar.follower.check(time.monotonic())
+        self._sidecar.save()
         self._answer()
 
     def _take_standard_input(self) -> bool:
@@ -249,6 +342,8 @@ class Loop:
         if not asks:
             return
         sidecar = self._sidecar
+        # what a page shows has been saved before
+        sidecar.save()
         sidecar.health.lag_bytes = sidecar.follower.lag_bytes
         for ask in asks:
             if ask.path == "/metrics":

@@ -73,6 +73,11 @@ class Exposition:
         out.append(generate_latest(self._registry))
         return b"".join(out), TEXT
 
+    @property
+    def row_count(self) -> int:
+        """How many rows there are: it changes when somebody has been shown a new one."""
+        return sum([len(rows.rows) for rows in self._rows])
+
     def dump(self) -> dict[str, Any]:
         """Give, as JSON values, who has seen what: with it, a new process shows no row as 0 to who saw its value."""
         self._take_in()

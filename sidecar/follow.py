@@ -10,16 +10,21 @@ device and inode while its descriptor is open, and by its proof (`tail.Proof`) o
 from __future__ import annotations
 
 import glob
+import gzip
 import os
 import re
 import resource
 import stat
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from .metrics import Health
 from .pipeline import Source
-from .tail import HEAD_BYTES, TAIL_BYTES, Proof, Tail, open_regular
+from .tail import CHUNK_BYTES, HEAD_BYTES, TAIL_BYTES, Proof, Tail, digest, open_regular
 
 Identity = tuple[int, int]
 """Device and inode."""
@@ -50,6 +55,7 @@ class Generation:
         "size",
         "source",
         "tail",
+        "unread",
     )
 
     def __init__(
@@ -67,6 +73,8 @@ class Generation:
         self.seen: tuple[int, int] | None = None
         """Size and mtime (ns) up to which it was read to its end."""
         self.last_change = now
+        self.unread = 0
+        """Of one that has no file now: how many bytes of an unfinished line have to be read again."""
 
     @property
     def lag_bytes(self) -> int:
@@ -84,6 +92,7 @@ class Follower:
         max_line_bytes: int,
         from_end: bool,
         health: Health,
+        feed: Callable[[Source, list[bytes], int], None],
         finish: Callable[[Source, bytes | None], None],
         warn: Callable[[str], None],
     ) -> None:
@@ -91,12 +100,14 @@ class Follower:
         self._max_line_bytes = max_line_bytes
         self._from_end = from_end
         self._health = health
+        self._feed = feed
         self._finish = finish
         self._warn = warn
         self._by_identity: dict[Identity, Generation] = {}
         self._orphans: list[tuple[Proof, Generation]] = []
         self._old_history: set[Identity] = set()
         self._waiting: dict[Identity, float] = {}
+        self._packed: set[tuple[str, int, int]] = set()
         self._copies: dict[Identity, tuple[int, int, int]] = {}
         self._refused: set[str] = set()
         self._is_first_look = True
@@ -112,6 +123,81 @@ class Follower:
     def lag_bytes(self) -> int:
         """How many bytes of all files were not read yet."""
         return sum(generation.lag_bytes for generation in self._by_identity.values())
+
+    def dump(self) -> dict[str, Any]:
+        """Give, as JSON values, what is known of every file: who it is, and how far it was counted."""
+        files = [(generation.tail.proof, generation) for generation in self._by_identity.values()]
+        return {
+            "files": [
+                [
+                    generation.path,
+                    generation.live_path,
+                    generation.identity,
+                    msgspec.to_builtins(proof),
+                    generation.tail.lines.pending_bytes,
+                    generation.tail.lines.dropping,
+                    generation.source.dump(),
+                ]
+                for proof, generation in (*self._orphans, *files)
+                if proof.position
+            ],
+            "old_history": list(self._old_history),
+        }
+
+    def load(self, dumped: dict[str, Any], now: float) -> None:
+        """Take over what was dumped; files that are still what they were go on, the others wait to be found."""
+        self._is_first_look = False
+        self._old_history = {(device, inode) for device, inode in dumped["old_history"]}
+        waiting: list[tuple[Proof, Generation]] = []
+        for path, live_path, (device, inode), proof_values, pending, dropping, source in dumped[
+            "files"
+        ]:
+            proof = msgspec.convert(proof_values, Proof)
+            tail = Tail.known(proof, self._max_line_bytes)
+            generation = Generation(path, (device, inode), tail, Source.load(source), now)
+            generation.live_path = live_path
+            generation.is_live = False
+            tail.lines.dropping = dropping
+            generation.unread = pending
+            waiting.append((proof, generation))
+        # the same inode first: a copy holds the same proof
+        self._orphans = waiting
+        live = self._resolve()
+        there = {**self._siblings(live), **live}
+        for proof, generation in waiting:
+            found = there.get(generation.identity)
+            if found is not None:
+                self._rejoin(proof, generation, found[0], generation.identity)
+
+    def _rejoin(self, proof: Proof, generation: Generation, path: str, identity: Identity) -> bool:
+        try:
+            opened = open_regular(path)
+        except OSError:
+            return False
+        if opened is None:
+            return False
+        fd, status = opened
+        is_it = (status.st_dev, status.st_ino) == identity and identity not in self._by_identity
+        if not is_it or not proof.holds(fd, status.st_size):
+            os.close(fd)
+            return False
+        self._orphans = [entry for entry in self._orphans if entry[1] is not generation]
+        self._adopt(generation, fd, path, identity, status.st_size)
+        return True
+
+    def _adopt(
+        self, generation: Generation, fd: int, path: str, identity: Identity, size: int
+    ) -> None:
+        """Go on with a generation in the file where its bytes were found."""
+        tail = generation.tail
+        tail.fd = fd
+        # the unfinished line is read again: its bytes were dropped
+        tail.offset -= generation.unread
+        generation.unread = 0
+        tail.prove()
+        generation.path, generation.identity = path, identity
+        generation.size, generation.seen = size, None
+        self._by_identity[identity] = generation
 
     def directories(self) -> set[str]:
         """Give the directories in which something new may appear; those that are there."""
@@ -160,6 +246,7 @@ class Follower:
                 and identity not in self._old_history
             ):
                 self._meet(path, identity, status, now, is_live=False)
+        self._unpack(live)
         self._waiting = {
             identity: since
             for identity, since in self._waiting.items()
@@ -322,8 +409,9 @@ class Follower:
     def _orphan(self, generation: Generation) -> None:
         del self._by_identity[generation.identity]
         proof = generation.tail.proof
+        generation.unread = generation.tail.lines.pending_bytes
         generation.tail.close()
-        generation.tail.lines.forget()
+        generation.tail.lines.forget_kept()
         if proof.position:
             self._orphans.append((proof, generation))
             del self._orphans[:-_MAX_ORPHANS]
@@ -380,13 +468,8 @@ class Follower:
         for index, (proof, orphan) in enumerate(self._orphans):
             if proof.holds(fd, size):
                 del self._orphans[index]
-                tail = orphan.tail
-                tail.fd = fd
-                tail.offset = proof.position
-                orphan.path, orphan.identity, orphan.is_live = path, identity, is_live
-                orphan.size, orphan.seen, orphan.last_change = size, None, now
-                self._rewind(orphan)
-                self._by_identity[identity] = orphan
+                orphan.is_live, orphan.last_change = is_live, now
+                self._adopt(orphan, fd, path, identity, size)
                 return True
         likeness = max(
             (_likeness(path, fd, size, other) for other in self._by_identity.values()),
@@ -411,21 +494,54 @@ class Follower:
             self._health.rotations["missed"] += 1
         return True
 
-    def _rewind(self, generation: Generation) -> None:
-        """Read the unfinished line again: it was dropped with the file it stood in."""
-        tail = generation.tail
-        offset = tail.offset
-        while offset > 0:
-            start = max(0, offset - TAIL_BYTES * 16)
-            newline = os.pread(tail.fd, offset - start, start).rfind(b"\n")
-            if newline >= 0:
-                offset = start + newline + 1
-                break
-            offset = start
-        if tail.offset - offset > self._max_line_bytes:
-            tail.lines.dropping = True
-        else:
-            tail.offset = offset
+    def _unpack(self, live: dict[Identity, tuple[str, os.stat_result]]) -> None:
+        """Read the rest of a generation that lives on only as its `.gz`, all of it in one step."""
+        if not self._orphans:
+            self._packed.clear()
+            return
+        for directory in {
+            os.path.dirname(os.path.realpath(one.live_path)) for _, one in self._orphans
+        }:
+            try:
+                entries = [entry for entry in os.scandir(directory) if entry.name.endswith(".gz")]
+            except OSError:
+                continue
+            for entry in entries:
+                mark = (entry.path, entry.stat().st_size, len(self._orphans))
+                if mark in self._packed:
+                    continue
+                self._packed.add(mark)
+                for proof, orphan in list(self._orphans):
+                    if _are_related(entry.path, orphan.live_path) and self._read_packed(
+                        entry.path, proof, orphan
+                    ):
+                        self._orphans = [one for one in self._orphans if one[1] is not orphan]
+                        break
+
+    def _read_packed(self, path: str, proof: Proof, orphan: Generation) -> bool:
+        start = proof.position - orphan.unread
+        try:
+            with gzip.open(path, "rb") as packed:
+                head = packed.read(proof.head_bytes)
+                if digest(head) != proof.head:
+                    return False
+                tail_start = max(0, proof.position - TAIL_BYTES)
+                packed.seek(tail_start)
+                before = packed.read(proof.position - tail_start)
+                if digest(before) != proof.tail:
+                    return False
+                packed.seek(start)
+                lines = orphan.tail.lines
+                while data := packed.read(CHUNK_BYTES):
+                    self._health.read_bytes += len(data)
+                    found = lines.feed(data)
+                    too_long, lines.too_long = lines.too_long, 0
+                    self._feed(orphan.source, found, too_long)
+        except (OSError, EOFError, zlib.error):
+            # not finished yet, or torn: what was counted of it stays counted
+            return orphan.tail.lines.pending_bytes > 0
+        self._finish(orphan.source, lines.finish())
+        return True
 
     def _let_go(self, now: float) -> None:
         """Close what has been rotated away and idle for long, and what is too much to hold open."""

@@ -69,11 +69,10 @@ class LineSplitter:
         self._kept = 0
         return line or None
 
-    def forget(self) -> None:
-        """Drop the unfinished line: its bytes are gone from the file or will be fed again."""
+    def forget_kept(self) -> None:
+        """Drop the kept part of the unfinished line: it will be fed again."""
         self._parts.clear()
         self._kept = 0
-        self.dropping = False
 
     def _keep(self, rest: bytes) -> None:
         self._parts.append(rest)

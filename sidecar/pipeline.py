@@ -9,6 +9,7 @@ A record that is printed over several lines, and a line that the runtime split, 
 from __future__ import annotations
 
 import logging
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -78,6 +79,41 @@ class Source:
         self.printed_bytes = 0
         self.held: tuple[Request, tuple[str, ...], str] | None = None
         """A request that a later line may still tell better, its extra labels and its parser."""
+
+    def dump(self) -> dict[str, Any]:
+        """Give JSON values from which `load` makes the same; the last parser is asked anew."""
+        return {
+            "path": self.path,
+            "memories": {name: memory for name, memory in self.memories.items() if memory},
+            "is_cri": self.is_cri,
+            "fragments": {stream: _as_text(parts) for stream, parts in self.fragments.items()},
+            "printed": _as_text(self.printed),
+            "held": self.held and [msgspec.to_builtins(self.held[0]), self.held[1], self.held[2]],
+        }
+
+    @classmethod
+    def load(cls, dumped: dict[str, Any]) -> Source:
+        """Make the source that was dumped."""
+        source = cls(dumped["path"])
+        source.memories = dumped["memories"]
+        source.is_cri = dumped["is_cri"]
+        source.fragments = {
+            stream: _as_bytes(parts) for stream, parts in dumped["fragments"].items()
+        }
+        source.printed = _as_bytes(dumped["printed"])
+        source.printed_bytes = sum(map(len, source.printed))
+        if dumped["held"]:
+            request, extra, name = dumped["held"]
+            source.held = (msgspec.convert(request, Request), tuple(extra), name)
+        return source
+
+
+def _as_text(parts: list[bytes]) -> list[str]:
+    return [b64encode(part).decode() for part in parts]
+
+
+def _as_bytes(parts: list[str]) -> list[bytes]:
+    return [b64decode(part) for part in parts]
 
 
 class Pipeline:
@@ -180,6 +216,14 @@ class Pipeline:
             self._health.lines["not_json"] += len(source.printed)
             self._drop_printed(source)
         self.release(source)
+
+    def dump(self) -> list[str]:
+        """Give the ids that were counted, the oldest first."""
+        return list(self._ids)
+
+    def load(self, ids: list[str]) -> None:
+        """Take over ids that were dumped."""
+        self._ids = dict.fromkeys(ids)
 
     def release(self, source: Source) -> None:
         """Count the request that was held back for a better line."""

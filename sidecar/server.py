@@ -15,6 +15,7 @@ import base64
 import binascii
 import contextlib
 import enum
+import errno
 import hashlib
 import importlib
 import logging
@@ -48,6 +49,7 @@ _WRITE_BYTES = (
 )  # TLS tells of a piece only when all of it is gone: small, so that progress is seen
 _SEND_BUFFER_BYTES = 256 * 1024  # what the kernel holds for a client that does not read
 _MIN_GZIP_BYTES = 512
+_MAX_JOINED_BYTES = 16 * 1024  # sent in one piece with its fields: one packet, one call
 _REQUESTS_A_TURN = 16
 _HEARTBEAT_SECONDS = 5.0
 _ACCEPT_PAUSE_SECONDS = 0.05
@@ -208,8 +210,6 @@ class Server:
         self._asks: dict[Ask, None] = {}
         self._asks_lock = threading.Lock()
         self._answers: deque[tuple[list[Ask], int, bytes, str]] = deque()
-        self._more: list[_Connection] = []
-        """Those that have sent more requests than are served in one turn."""
         self._bell, self._bell_button = socket.socketpair()
         self._bell.setblocking(False)
         self._bell_button.setblocking(False)
@@ -254,9 +254,11 @@ class Server:
             if listener is not None:
                 listener.close()
             reason = error.strerror or error
-            raise OSError(
-                f"--port: expected a port that is free, got {port} on {host}: {reason}"
-            ) from None
+            if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+                sentence = f"--host: expected an address of this machine, got {host!r}: {reason}"
+            else:
+                sentence = f"--port: expected a port that is free, got {port} on {host}: {reason}"
+            raise OSError(sentence) from None
         listener.setblocking(False)
         self._listener = listener
         self.port = listener.getsockname()[1]
@@ -338,9 +340,6 @@ class Server:
             for digest, is_right in self._gate.take_verdicts():
                 for connection in self._gate.waiting.pop(digest, {}):
                     self._guard(self._admit, connection, is_right)
-        more, self._more = self._more, []
-        for connection in more:
-            self._guard(self._advance, connection)
         now = self.heartbeat = time.monotonic()
         if now >= self._next_deadline:
             self._close_late(now)
@@ -353,7 +352,7 @@ class Server:
             self._selector.register(self._listener, selectors.EVENT_READ)
 
     def _patience_seconds(self) -> float:
-        if self._more or self._answers:
+        if self._answers:
             return 0.0
         now = time.monotonic()
         until = min(now + _HEARTBEAT_SECONDS, self._next_deadline)
@@ -607,8 +606,7 @@ class Server:
                 self._request(connection, header)
             else:
                 self._refuse(connection, header)
-        else:
-            self._more.append(connection)
+        # where there was more than one turn's worth, an answer is left to write, and that is the next turn
         self._watch(connection)
 
     def _request(self, connection: _Connection, header: bytes) -> None:
@@ -742,10 +740,14 @@ class Server:
             "Cache-Control: no-store\r\n"
             "X-Content-Type-Options: nosniff\r\n"
         )
-        connection.out.append(memoryview(lines.encode("latin-1") + more + b"\r\n"))
-        if body and not (head is not None and head.method == b"HEAD"):
+        fields = lines.encode("latin-1") + more + b"\r\n"
+        if head is not None and head.method == b"HEAD":
+            body = b""
+        if len(body) <= _MAX_JOINED_BYTES:
+            connection.out.append(memoryview(fields + body))
+        else:
             connection.body = body
-            connection.out.append(memoryview(body))
+            connection.out.extend((memoryview(fields), memoryview(body)))
         connection.head = None
         connection.phase = _Phase.ANSWER
         connection.answer_by = time.monotonic() + self._deadlines.answer_seconds

@@ -75,6 +75,14 @@ class Tail:
         if offset:
             self.prove()
 
+    @classmethod
+    def known(cls, proof: Proof, max_line_bytes: int) -> Tail:
+        """Make the tail of a file that is not open now, of which the proof is known."""
+        tail = cls(-1, max_line_bytes)
+        tail.offset = proof.position
+        tail._head, tail._head_bytes, tail._tail = proof.head, proof.head_bytes, proof.tail
+        return tail
+
     @property
     def position(self) -> int:
         """Where the unfinished line starts: all before it has been given out."""

@@ -416,6 +416,7 @@ def test_an_ask_is_answered_once() -> None:
             asks = taken(served)
             server.answer(asks, 200, PAGE, TEXT)
             server.answer(asks, 200, PAGE, TEXT)
+            assert fetch(server.port, "/health").status == 200  # the turn that sent is over
             sock.sendall(last)
 
             assert read_to_end(sock).count(b"HTTP/1.1 200 OK") == 2
@@ -492,12 +493,20 @@ def test_dribbled_headers_do_not_outlive_their_deadline_nor_delay_a_scrape() -> 
         assert worst_seconds < SOON_SECONDS
 
 
-def test_a_second_request_has_a_deadline_of_its_own() -> None:
+@pytest.mark.parametrize("are_sent_together", [True, False], ids=["together", "apart"])
+def test_a_second_request_has_a_deadline_of_its_own(are_sent_together: bool) -> None:
+    first, half = b"GET /health HTTP/1.1\r\n\r\n", b"GET /hea"
     with (
         serving(deadlines=Deadlines(header_seconds=0.2, idle_seconds=60)) as (server, _),
-        connect(server.port, b"GET /health HTTP/1.1\r\n\r\nGET /hea") as sock,
+        connect(server.port, first + half if are_sent_together else first) as sock,
     ):
-        assert read_to_end(sock).count(b"HTTP/1.1") == 1
+        answer = b""
+        while not answer.endswith(b"}"):
+            answer += sock.recv(1) or pytest.fail("closed in mid-answer")
+        if not are_sent_together:
+            sock.sendall(half)
+
+        assert read_to_end(sock) == b""
 
 
 def test_slow_readers_neither_delay_others_nor_outlive_their_deadline() -> None:
@@ -569,7 +578,9 @@ def test_who_waits_for_a_page_keeps_its_slot_beside_silent_ones() -> None:
 def test_slots_that_are_all_kept_idle_are_given_to_a_new_scrape_the_longest_idle_first() -> None:
     def use(sock: socket.socket) -> None:
         sock.sendall(b"GET /health HTTP/1.1\r\n\r\n")
-        assert sock.recv(4096).endswith(b"}")
+        answer = b""
+        while not answer.endswith(b"}"):
+            answer += sock.recv(1) or pytest.fail("closed in mid-answer")
 
     with serving(max_connections=4) as (server, _), ExitStack() as clients:
         idle = [clients.enter_context(connect(server.port)) for _ in range(4)]
@@ -681,6 +692,27 @@ def test_a_port_that_is_taken_is_told_at_once() -> None:
         ):
             other.bind()
         other.stop(1.0)
+
+
+@pytest.mark.parametrize("host", ["name.invalid", "192.0.2.1"])
+def test_a_host_that_is_not_this_machine_is_told_at_once(host: str) -> None:
+    loop = Loop()
+    server = Server(host, 0, wake=loop.woken.set, health=loop.health, ready=loop.ready)
+    with pytest.raises(OSError, match=f"--host: expected an address of this machine, got '{host}'"):
+        server.bind()
+    server.stop(1.0)
+
+
+@pytest.mark.parametrize("host", ["localhost", "0.0.0.0"])
+def test_what_probes_call_localhost_is_served(host: str) -> None:
+    loop = Loop()
+    server = Server(host, 0, wake=loop.woken.set, health=loop.health, ready=loop.ready)
+    server.bind()
+    server.start()
+    answer = fetch(server.port, "/health")
+    server.stop(1.0)
+
+    assert answer.status == 200
 
 
 # TLS
