@@ -217,6 +217,20 @@ _MAIN_OPTIONS = [
         "--once", is_flag=True, help="Read all there is, print the page to standard output, exit."
     ),
     click.option(
+        "--tls-cert", metavar="FILE", help="Serve HTTPS with this certificate chain, PEM."
+    ),
+    click.option("--tls-key", metavar="FILE", help="Its key, where it is not in the same file."),
+    click.option(
+        "--tls-client-ca",
+        metavar="FILE",
+        help="Require client certificates that this authority has signed.",
+    ),
+    click.option(
+        "--auth-file",
+        metavar="FILE",
+        help="Lines user:bcrypt-hash; Basic auth on all but /health and /ready. Needs ai-sidecar[auth].",
+    ),
+    click.option(
         "--log-level",
         type=click.Choice(["debug", "info", "warning", "error"]),
         default="info",
@@ -233,30 +247,41 @@ _MAIN_OPTIONS = [
 ]
 
 
+def _path(text: str | None) -> Path | None:
+    return Path(text) if text else None
+
+
 def config_from(options: dict[str, Any], *, needs_log_path: bool = True) -> Config:
     """Make the frozen value of the command line's options; ConfigError names what is wrong."""
     document = options["config"] or {}
     if not options["log_path"] and needs_log_path:
         raise ConfigError("--log-path: expected a file, a directory, a glob or -, got nothing")
-    prices = options["prices"]
+    if options["tls_cert"] is None and (options["tls_key"] or options["tls_client_ca"]):
+        raise ConfigError(
+            "--tls-cert: expected a certificate beside --tls-key and --tls-client-ca, got none"
+        )
     return Config(
         log_paths=tuple(options["log_path"]),
         parsers=tuple(options["parser"]),
         envelope=options["envelope"],
         host=options["host"],
         port=options["port"],
-        state_dir=Path(options["state_dir"]) if options["state_dir"] else None,
+        state_dir=_path(options["state_dir"]),
         state_interval_seconds=options["state_interval"],
         begin_at_end=options["from_"] == "end",
         labels=configuration.labels_of(tuple(options["label"]), document),
         cost_source=options["cost_source"],
-        prices_path=Path(prices) if prices else None,
+        prices_path=_path(options["prices"]),
         prices=document.get("prices", {}),
         tables=configuration.tables_of(document),
         max_series=options["max_series"],
         max_line_bytes=options["max_line_bytes"],
         poll_interval_seconds=options["poll_interval"],
         zero_first=options["zero_first"],
+        tls_cert=_path(options["tls_cert"]),
+        tls_key=_path(options["tls_key"]),
+        tls_client_ca=_path(options["tls_client_ca"]),
+        auth_path=_path(options["auth_file"]),
     )
 
 

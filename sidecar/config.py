@@ -57,6 +57,10 @@ class Config:
     max_line_bytes: int = 8 << 20
     poll_interval_seconds: float = 1.0
     zero_first: bool = True
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
+    auth_path: Path | None = None
 
 
 def read_file(path: Path) -> dict[str, Any]:

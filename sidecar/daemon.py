@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from . import plugins, snapshot
 from .config import Config, ConfigError
@@ -29,6 +30,9 @@ from .request import Request
 from .series import Store
 from .snapshot import StateDirectory
 from .watch import StandardInput, Watch
+
+if TYPE_CHECKING:
+    from .server import Ask
 
 log = logging.getLogger("ai_sidecar")
 
@@ -96,9 +100,9 @@ class Sidecar:
         if self._state is None:
             return
         state, is_lost = self._state.read()
-        if is_lost:
-            self.health.state_saves["unreadable"] = self.health.state_saves.get("unreadable", 0) + 1
+        saves = self.health.state_saves
         if state is None:
+            saves["unreadable"] = int(is_lost)
             return
         try:
             self.store.load(state["store"])
@@ -106,12 +110,8 @@ class Sidecar:
         except ValueError as error:
             log.warning("the state does not fit and is not used, the log is read again: %s", error)
             return
-        unreadable = self.health.state_saves.get("unreadable", 0)
         self.health.load(state["health"])
-        if unreadable:
-            self.health.state_saves["unreadable"] = (
-                self.health.state_saves.get("unreadable", 0) + unreadable
-            )
+        saves["unreadable"] = saves.get("unreadable", 0) + is_lost
         self.pipeline.load(state["ids"])
         self._sequence = state["sequence"]
         self.follower.load(state["follow"], now)
@@ -236,7 +236,7 @@ class Loop:
 
     def __init__(self, sidecar: Sidecar) -> None:
         # the server is not needed for a page on standard output
-        from .server import Server
+        from .server import Server, Tls, read_users
 
         self._sidecar = sidecar
         self._woken = threading.Event()
@@ -246,12 +246,23 @@ class Loop:
         self._heartbeat = time.monotonic()
         self._started = time.time()
         config = sidecar.config
+        try:
+            self._tls = (
+                Tls(config.tls_cert, config.tls_key, config.tls_client_ca)
+                if config.tls_cert
+                else None
+            )
+            users = read_users(config.auth_path) if config.auth_path else None
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
         self.server = Server(
             config.host,
             config.port,
             wake=self._woken.set,
             health=self._health,
             ready=self._ready,
+            tls=self._tls,
+            users=users,
         )
         self._watch = Watch(self._woken.set)
         self._stdin = StandardInput(self._woken.set) if STDIN in config.log_paths else None
@@ -262,7 +273,8 @@ class Loop:
             signal.signal(name, act)
         self._sidecar.hold_state()
         self.server.bind()
-        log.info("serving on http://%s:%d", self._sidecar.config.host, self.server.port)
+        scheme = "https" if self._tls else "http"
+        log.info("serving on %s://%s:%d", scheme, self._sidecar.config.host, self.server.port)
         self.server.start()
         if self._stdin is not None:
             self._stdin.start()
@@ -345,12 +357,16 @@ class Loop:
         # what a page shows has been saved before
         sidecar.save()
         sidecar.health.lag_bytes = sidecar.follower.lag_bytes
+        waiting: dict[tuple[str, str, str | None], list[Ask]] = {}
         for ask in asks:
+            waiting.setdefault(ask.key, []).append(ask)
+        for together in waiting.values():
+            ask = together[0]
             if ask.path == "/metrics":
                 body, content_type = sidecar.exposition.page(ask.accept, ask.scraper)
-                self.server.answer([ask], 200, body, content_type)
             else:
-                self.server.answer([ask], 200, _INDEX, "text/html; charset=utf-8")
+                body, content_type = _INDEX, "text/html; charset=utf-8"
+            self.server.answer(together, 200, body, content_type)
 
     def _health(self) -> tuple[int, bytes]:
         silent_seconds = time.monotonic() - self._heartbeat

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
+from base64 import b64encode
 from pathlib import Path
 
 import pytest
-from prometheus import get, sidecar_process, wait_until
+from prometheus import Process, get, sidecar_process, wait_until
 
 LINE = '{"model":"gpt-4o","provider":"openai","status":200,"latency_ms":5,"usage":{"prompt_tokens":7,"completion_tokens":1}}\n'
 
@@ -44,6 +47,12 @@ WRONG = {
     "an envelope nobody has": (["--log-path", "x", "--envelope", "xml"], "--envelope"),
     "a port out of range": (["--log-path", "x", "--port", "70000"], "--port"),
     "an option nobody has": (["--log-path", "x", "--nope"], "--nope"),
+    "a key without a certificate": (["--log-path", "x", "--tls-key", "k"], "--tls-cert"),
+    "a certificate that is not there": (
+        ["--log-path", "x", "--tls-cert", "/nowhere"],
+        "--tls-cert",
+    ),
+    "users that are not there": (["--log-path", "x", "--auth-file", "/nowhere"], "--auth-file"),
     "a file of prices that is not there": (["--log-path", "x", "--prices", "/nowhere"], "--prices"),
     "a configuration that is not there": (["--config", "/nowhere"], "--config"),
     "a line to check that is no file": (["check", "/nowhere"], "check"),
@@ -59,6 +68,54 @@ def test_what_is_wrong_is_one_sentence(arguments: list[str], named: str) -> None
     assert result.stderr.startswith("ai-sidecar: ")
     assert result.stderr.count("\n") == 1
     assert named in result.stderr
+
+
+def test_https_and_basic_auth_are_asked_for_where_they_are_set(tmp_path: Path) -> None:
+    bcrypt = pytest.importorskip("bcrypt", reason="bcrypt is not installed")
+    certificate, key, users = tmp_path / "cert.pem", tmp_path / "key.pem", tmp_path / "users"
+    made = "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost"
+    made += " -addext subjectAltName=IP:127.0.0.1"
+    subprocess.run(
+        [*made.split(), "-keyout", key, "-out", certificate], check=True, capture_output=True
+    )
+    users.write_text(f"scraper:{bcrypt.hashpw(b'secret', bcrypt.gensalt(4)).decode()}\n")
+    (tmp_path / "a.log").write_text(LINE)
+    options = (
+        "--tls-cert",
+        str(certificate),
+        "--tls-key",
+        str(key),
+        "--auth-file",
+        str(users),
+        "--host",
+        "127.0.0.1",
+    )
+    arguments = [
+        sys.executable,
+        "-m",
+        "sidecar",
+        "--log-path",
+        str(tmp_path / "a.log"),
+        "--port",
+        "0",
+        *options,
+    ]
+    with Process(arguments) as sidecar:
+        port = int(sidecar.wait_for_line(r"serving on https://127\.0\.0\.1:(\d+)")[1])
+        context = ssl.create_default_context(cafile=str(certificate))
+
+        def status(path: str, user: str | None) -> int:
+            connection = http.client.HTTPSConnection("127.0.0.1", port, context=context, timeout=10)
+            headers = (
+                {"Authorization": "Basic " + b64encode(user.encode()).decode()} if user else {}
+            )
+            connection.request("GET", path, headers=headers)
+            return connection.getresponse().status
+
+        wait_until(lambda: status("/ready", None) == 200, "it is ready")
+        assert status("/metrics", None) == 401
+        assert status("/metrics", "scraper:wrong") == 401
+        assert status("/metrics", "scraper:secret") == 200
 
 
 WRONG_FILES = {
