@@ -43,6 +43,7 @@ format: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python tests/bench/read.py
+	$(BIN)/python tests/bench/serve.py
 
 clean:
 	rm -rf $(VENV) .venv-litellm

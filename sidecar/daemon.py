@@ -79,7 +79,6 @@ class Sidecar:
             health=self.health,
             feed=self.pipeline.feed,
             finish=self.pipeline.finish,
-            warn=log.warning,
         )
         self.health.prices_timestamp_seconds = self.book.timestamp_seconds
         self._stdin_source = Source(STDIN)

@@ -94,7 +94,6 @@ class Follower:
         health: Health,
         feed: Callable[[Source, list[bytes], int], None],
         finish: Callable[[Source, bytes | None], None],
-        warn: Callable[[str], None],
     ) -> None:
         self._patterns = patterns
         self._max_line_bytes = max_line_bytes
@@ -102,7 +101,6 @@ class Follower:
         self._health = health
         self._feed = feed
         self._finish = finish
-        self._warn = warn
         self._by_identity: dict[Identity, Generation] = {}
         self._orphans: list[tuple[Proof, Generation]] = []
         self._old_history: set[Identity] = set()

@@ -47,15 +47,6 @@ class Watch:
                 error.__class__.__name__,
             )
 
-    def renew(self, directory: str) -> None:
-        """Forget a directory that was deleted, so that its successor is watched anew."""
-        watch = self._watched.pop(directory, None)
-        if watch is not None:
-            try:
-                self._observer.unschedule(watch)
-            except (OSError, KeyError):
-                return
-
     def stop(self) -> None:
         """Stop watching."""
         observer, self._observer = self._observer, None
