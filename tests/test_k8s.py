@@ -218,7 +218,9 @@ def test_the_arguments_are_options_of_the_program_and_fit_the_manifest(
         config = cli.config_from(context.params)
 
     [port] = sidecar["ports"]
-    [mount] = sidecar["volumeMounts"]
+    mount, state = sidecar["volumeMounts"]
+    assert str(config.state_dir) == state["mountPath"]
+    assert "readOnly" not in state
     annotations = deployment["spec"]["template"]["metadata"]["annotations"]
     assert (port["name"], port["containerPort"]) == ("metrics", config.port)
     assert (annotations["prometheus.io/port"], annotations["prometheus.io/path"]) == (
