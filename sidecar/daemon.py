@@ -263,7 +263,8 @@ class Loop:
             tls=self._tls,
             users=users,
         )
-        self._watch = Watch(self._woken.set)
+        self._is_look_due = True
+        self._watch = Watch(self._file_changed)
         self._stdin = StandardInput(self._woken.set) if STDIN in config.log_paths else None
 
     def run(self) -> None:
@@ -279,17 +280,22 @@ class Loop:
             self._stdin.start()
         sidecar = self._sidecar
         sidecar.restore(time.monotonic())
-        next_look = next_save = 0.0
+        next_look = next_save = earliest_look = 0.0
         unread_at_start: int | None = None
         try:
             while not self._is_stopping:
                 now = self._heartbeat = time.monotonic()
+                if self._is_look_due:
+                    # a name has come or gone: look round soon, but not for each name of a storm
+                    next_look = min(next_look, max(now, earliest_look))
                 if self._woken.is_set() or now >= next_look or not self._is_ready:
                     self._woken.clear()
                     if self._reload:
                         self._reload = False
                         sidecar.renew_prices(force=True)
-                    if now >= next_look - sidecar.config.poll_interval_seconds + MIN_LOOK_SECONDS:
+                    if now >= next_look:
+                        self._is_look_due = False
+                        earliest_look = now + MIN_LOOK_SECONDS
                         sidecar.follower.look(now)
                         self._watch.cover(sidecar.follower.directories())
                         sidecar.release_quiet(now)
@@ -318,6 +324,10 @@ class Loop:
         finally:
             self._watch.stop()
             self.server.stop(1.0)
+
+    def _file_changed(self, is_look_due: bool) -> None:
+        self._is_look_due |= is_look_due
+        self._woken.set()
 
     def _signals(self) -> dict[signal.Signals, Callable[[int, FrameType | None], None]]:
         return {signal.SIGTERM: self._stop, signal.SIGINT: self._stop, signal.SIGHUP: self._hang_up}

@@ -15,8 +15,9 @@ log = logging.getLogger("ai_sidecar")
 class Watch:
     """Wakes the loop on file-system events, as far as the system has any to give."""
 
-    def __init__(self, wake: Callable[[], None]) -> None:
+    def __init__(self, wake: Callable[[bool], None]) -> None:
         self._wake = wake
+        """Called with whether a name has come, gone or changed, so that a look round is due."""
         self._observer: Any = None
         self._watched: dict[str, Any] = {}
         self._has_failed = False
@@ -58,12 +59,12 @@ class Watch:
 class _Waker:
     """What watchdog calls for each event."""
 
-    def __init__(self, wake: Callable[[], None]) -> None:
+    def __init__(self, wake: Callable[[bool], None]) -> None:
         self._wake = wake
 
     def dispatch(self, event: Any) -> None:
         if event.event_type not in ("opened", "closed_no_write"):
-            self._wake()
+            self._wake(event.event_type in ("created", "moved", "deleted"))
 
 
 class StandardInput(threading.Thread):

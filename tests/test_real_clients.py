@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import subprocess
 from collections import defaultdict
 from contextlib import suppress
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from types import ModuleType
@@ -41,11 +43,19 @@ def hook(name: str, log: Path) -> ModuleType:
     return module
 
 
+def arrived(sent: Sent) -> Answer:
+    """What the client has heard of an answer's tokens before it failed."""
+    answer = sent.answer
+    if answer.status == 200 and answer.error_type is None:
+        return answer
+    if sent.provider == "anthropic" and sent.is_stream and answer.status == 200:
+        return replace(answer, output_tokens=1)  # its first event tells the input, and one token
+    return Answer(status=answer.status)
+
+
 def cents(sent: Sent) -> Decimal:
     """What a request costs, computed apart from the sidecar."""
-    answer = sent.answer
-    if answer.status != 200 or answer.is_silent or answer.is_cut:
-        return Decimal(0)
+    answer = arrived(sent)
     per_input, per_output, per_read, per_write = map(Decimal, PRICES[sent.model])
     uncached = answer.input_tokens - answer.cache_read_tokens - answer.cache_write_tokens
     micro = (
@@ -61,14 +71,15 @@ def expected(ledger: list[Sent]) -> dict[str, dict[str, Decimal]]:
     """Add up, for each model, what was sent."""
     found: dict[str, dict[str, Decimal]] = defaultdict(lambda: defaultdict(Decimal))
     for sent in ledger:
-        model, answer = found[sent.model], sent.answer
+        model, answer = found[sent.model], arrived(sent)
         model["requests"] += 1
-        model["errors"] += answer.error_type is not None
-        if answer.status == 200 and not answer.is_silent:
-            model["input"] += answer.input_tokens
-            model["output"] += answer.output_tokens
-            model["cache_read"] += answer.cache_read_tokens
-            model["cache_write"] += answer.cache_write_tokens
+        model["errors"] += sent.answer.error_type is not None
+        model["input"] += answer.input_tokens
+        model["output"] += answer.output_tokens
+        model["cache_read"] += answer.cache_read_tokens
+        model["cache_write"] += answer.cache_write_tokens
+        model["reasoning"] += answer.reasoning_tokens
+        model["first_tokens"] += sent.is_stream and answer.status == 200
         model["cents"] += cents(sent)
     return {
         model: {name: value for name, value in row.items() if value} for model, row in found.items()
@@ -82,6 +93,8 @@ QUERIES = {
     "output": "sum by (model) (ai_api_output_tokens_total)",
     "cache_read": "sum by (model) (ai_api_cache_read_tokens_total)",
     "cache_write": "sum by (model) (ai_api_cache_write_tokens_total)",
+    "reasoning": "sum by (model) (ai_api_reasoning_tokens_total)",
+    "first_tokens": "sum by (model) (ai_api_time_to_first_token_milliseconds_count)",
     "cents": "sum by (model) (ai_api_cost_usd_cents_total)",
 }
 
@@ -182,6 +195,111 @@ def call_anthropic(server: ProviderServer, log: Path) -> None:
             client.messages.create(model="claude-sonnet-4-20250514", **asked)
 
 
+BROKEN_STREAMS = (
+    Answer(is_cut=True, error_type="network"),
+    Answer(error=("server_error", None), error_type="server"),
+)
+
+
+def call_openai_async(server: ProviderServer, log: Path) -> None:
+    openai = pytest.importorskip("openai", reason="the openai package is not installed")
+    asked: dict[str, Any] = {
+        "model": "gpt-4o-mini",
+        "messages": [{"role": "user", "content": PROMPT}],
+    }
+    streamed = {**asked, "stream": True, "stream_options": {"include_usage": True}}
+
+    async def calls() -> None:
+        client = openai.AsyncOpenAI(
+            api_key=SECRET,
+            base_url=server.url + "/v1",
+            max_retries=1,
+            http_client=hook("openai", log).LoggedAsyncClient(timeout=2.0),
+        )
+        server.will_answer(OK)
+        await client.chat.completions.create(**asked)
+        server.will_answer(FAILURES[0], Answer(input_tokens=77, output_tokens=21))
+        async for _ in await client.chat.completions.create(**streamed):
+            pass
+        server.will_answer(Answer(input_tokens=40, output_tokens=30, reasoning_tokens=20))
+        async for _ in await client.responses.create(model="gpt-4o", input=PROMPT, stream=True):
+            pass
+        for broken in BROKEN_STREAMS:
+            server.will_answer(broken)
+            with suppress(openai.OpenAIError):
+                async for _ in await client.chat.completions.create(**streamed):
+                    pass
+        server.will_answer(Answer(is_silent=True, error_type="cancelled"))
+        with suppress(TimeoutError):
+            await asyncio.wait_for(client.chat.completions.create(**asked), 0.5)
+        await client.close()
+
+    asyncio.run(calls())
+
+
+def call_anthropic_async(server: ProviderServer, log: Path) -> None:
+    anthropic = pytest.importorskip("anthropic", reason="the anthropic package is not installed")
+    asked: dict[str, Any] = {
+        "model": "claude-3-5-haiku-20241022",
+        "max_tokens": 100,
+        "messages": [{"role": "user", "content": PROMPT}],
+    }
+
+    async def calls() -> None:
+        client = anthropic.AsyncAnthropic(
+            api_key=SECRET,
+            base_url=server.url,
+            max_retries=1,
+            http_client=hook("anthropic", log).LoggedAsyncClient(timeout=2.0),
+        )
+        server.will_answer(Answer(input_tokens=90, output_tokens=12, cache_write_tokens=50))
+        await client.messages.create(**asked)
+        overloaded = Answer(status=529, error=("overloaded_error", None), error_type="overloaded")
+        server.will_answer(overloaded, Answer(input_tokens=400, output_tokens=90))
+        async with client.messages.stream(**asked) as stream:
+            await stream.get_final_message()
+        for broken in (
+            Answer(is_cut=True, input_tokens=70, cache_read_tokens=30, error_type="network"),
+            Answer(error=("overloaded_error", None), input_tokens=70, error_type="overloaded"),
+        ):
+            server.will_answer(broken)
+            with suppress(anthropic.AnthropicError, ConnectionError, Exception):
+                async with client.messages.stream(**asked) as stream:
+                    await stream.get_final_message()
+        server.will_answer(Answer(is_silent=True, error_type="cancelled"))
+        with suppress(TimeoutError):
+            await asyncio.wait_for(client.messages.create(**asked), 0.5)
+        await client.close()
+
+    asyncio.run(calls())
+
+
+OLDER_OPENAI_CALLS = """
+import sys
+from contextlib import suppress
+from pathlib import Path
+import openai
+sys.path.insert(0, {hooks!r})
+import openai_hook
+openai_hook.LOG = Path({log!r})
+client = openai.OpenAI(
+    api_key={secret!r}, base_url={url!r} + "/v1", max_retries=1, timeout=1, http_client=openai_hook.LoggedClient()
+)
+asked = dict(model="gpt-4o-mini", messages=[{{"role": "user", "content": {prompt!r}}}])
+client.chat.completions.create(**asked)
+for _ in client.chat.completions.create(stream=True, stream_options={{"include_usage": True}}, **asked):
+    pass
+with suppress(openai.APITimeoutError):
+    client.with_options(max_retries=0).chat.completions.create(**asked)
+"""
+
+
+def call_older_openai(server: ProviderServer, log: Path) -> None:
+    """The release that litellm pins speaks through httpx, newer ones through httpx2: one hook serves both."""
+    server.will_answer(OK, FAILURES[1], Answer(input_tokens=77, output_tokens=21), FAILURES[2])
+    run_beside_litellm(OLDER_OPENAI_CALLS, server, log)
+
+
 LITELLM_CALLS = """
 import sys
 from contextlib import suppress
@@ -199,7 +317,7 @@ for _ in litellm.completion(
 ):
     pass
 litellm.completion(model="anthropic/claude-3-5-haiku-20241022", api_base={url!r}, max_tokens=50, **asked)
-for _ in range(2):
+for _ in range(3):
     with suppress(Exception):
         litellm.completion(model="openai/gpt-4o", api_base={url!r} + "/v1", **asked)
 from litellm.litellm_core_utils.thread_pool_executor import executor
@@ -212,10 +330,13 @@ def call_litellm(server: ProviderServer, log: Path) -> None:
         OK,
         Answer(input_tokens=77, output_tokens=21, cache_read_tokens=32),
         Answer(input_tokens=400, output_tokens=90, cache_read_tokens=100),
-        FAILURES[0],
-        FAILURES[1],
+        *FAILURES,
     )
-    program = LITELLM_CALLS.format(
+    run_beside_litellm(LITELLM_CALLS, server, log)
+
+
+def run_beside_litellm(calls: str, server: ProviderServer, log: Path) -> None:
+    program = calls.format(
         hooks=str(HOOKS), log=str(log), url=server.url, prompt=PROMPT, secret=SECRET
     )
     environment = {
@@ -242,10 +363,17 @@ needs_litellm = pytest.mark.skipif(
 
 
 @needs_prometheus
+@pytest.mark.filterwarnings("ignore:The model:DeprecationWarning")  # what it cost is known for good
 @pytest.mark.parametrize(
     "call",
-    [call_openai, call_anthropic, pytest.param(call_litellm, marks=needs_litellm)],
-    ids=["openai", "anthropic", "litellm"],
+    [
+        pytest.param(call_openai, id="openai"),
+        pytest.param(call_openai_async, id="openai, async"),
+        pytest.param(call_older_openai, id="openai, older", marks=needs_litellm),
+        pytest.param(call_anthropic, id="anthropic"),
+        pytest.param(call_anthropic_async, id="anthropic, async"),
+        pytest.param(call_litellm, id="litellm", marks=needs_litellm),
+    ],
 )
 def test_prometheus_tells_exactly_what_a_real_client_sent(call: Any, tmp_path: Path) -> None:
     log = tmp_path / "logs" / "calls.jsonl"

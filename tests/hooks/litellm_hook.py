@@ -6,27 +6,11 @@ from pathlib import Path
 from litellm.integrations.custom_logger import CustomLogger
 
 LOG = Path("/var/log/app/litellm.jsonl")
-KEPT = [
-    "id",
-    "litellm_call_id",
-    "trace_id",
-    "call_type",
-    "status",
-    "stream",
-    "cache_hit",
-    "custom_llm_provider",
-    "model",
-    "startTime",
-    "endTime",
-    "completionStartTime",
-    "prompt_tokens",
-    "completion_tokens",
-    "response_cost",
-    "metadata",
-    "request_tags",
-    "end_user",
-    "hidden_params",
-]
+KEPT = (
+    "id litellm_call_id trace_id call_type status stream cache_hit custom_llm_provider model "
+    "startTime endTime completionStartTime prompt_tokens completion_tokens response_cost "
+    "metadata request_tags end_user hidden_params"
+).split()
 
 
 class LineLogger(CustomLogger):
@@ -48,6 +32,5 @@ class LineLogger(CustomLogger):
     async_log_failure_event = async_log_success_event
 
 
-line_logger = (
-    LineLogger()
-)  # proxy: `callbacks: litellm_hook.line_logger`; SDK: litellm.callbacks = [line_logger]
+# SDK: litellm.callbacks = [line_logger]; proxy: `litellm_settings: {callbacks: litellm_hook.line_logger}`
+line_logger = LineLogger()

@@ -52,10 +52,12 @@ class Line(dict):
         answer = event.get("response") or event
         error = answer.get("error") or (event if event.get("type") == "error" else None)
         choice = next(iter(answer.get("choices") or []), {})
-        reason = (answer.get("incomplete_details") or {}).get("reason")
+        ended = (answer.get("incomplete_details") or {}).get("reason") or answer.get("status")
         self["model"] = answer.get("model") or self.get("model")
         self["usage"] = answer.get("usage") or self.get("usage")
-        self["finish_reason"] = choice.get("finish_reason") or reason or self.get("finish_reason")
+        self["finish_reason"] = choice.get("finish_reason") or self.get("finish_reason")
+        if self["usage"] and ended:  # the responses API
+            self["finish_reason"] = ended
         if error:
             self["error"] = {"type": error.get("type"), "code": error.get("code")}
 
