@@ -10,13 +10,13 @@ KEPT = (
     "id litellm_call_id trace_id call_type status stream cache_hit custom_llm_provider model "
     "startTime endTime completionStartTime prompt_tokens completion_tokens response_cost "
     "metadata request_tags end_user hidden_params"
-).split()
+)
 
 
 class LineLogger(CustomLogger):
     def log_success_event(self, kwargs, response_obj, start_time, end_time):
         payload = kwargs["standard_logging_object"]
-        line = {name: payload.get(name) for name in KEPT}
+        line = {name: payload.get(name) for name in KEPT.split()}
         answer, error = payload.get("response") or {}, payload.get("error_information") or {}
         line["response"] = {name: answer.get(name) for name in ("model", "status")}
         if choices := answer.get("choices"):
