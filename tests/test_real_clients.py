@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import re
 import subprocess
+import sys
 from collections import defaultdict
 from contextlib import suppress
 from dataclasses import replace
@@ -16,6 +18,8 @@ from typing import Any
 import pytest
 from prometheus import Prometheus, needs_prometheus, sidecar_process
 from provider_server import ANSWER_TEXT, Answer, ProviderServer, Sent
+
+from sidecar.commands.demo import read_page
 
 ROOT = Path(__file__).parent.parent
 HOOKS = Path(__file__).parent / "hooks"
@@ -263,7 +267,7 @@ def call_anthropic_async(server: ProviderServer, log: Path) -> None:
             Answer(error=("overloaded_error", None), input_tokens=70, error_type="overloaded"),
         ):
             server.will_answer(broken)
-            with suppress(anthropic.AnthropicError, ConnectionError, Exception):
+            with suppress(Exception):  # a broken connection comes through as httpx's own error
                 async with client.messages.stream(**asked) as stream:
                     await stream.get_final_message()
         server.will_answer(Answer(is_silent=True, error_type="cancelled"))
@@ -395,3 +399,41 @@ def test_prometheus_tells_exactly_what_a_real_client_sent(call: Any, tmp_path: P
     written = log.read_text()
     assert [word for word in (SECRET, PROMPT, ANSWER_TEXT) if word in written] == []
     assert written.count("\n") == len(server.ledger)
+
+
+def test_the_fifteen_lines_of_the_readme_log_what_real_clients_sent(tmp_path: Path) -> None:
+    openai = pytest.importorskip("openai", reason="the openai package is not installed")
+    anthropic = pytest.importorskip("anthropic", reason="the anthropic package is not installed")
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    [program] = [block for block in blocks if "def log_call(" in block]
+    names: dict[str, Any] = {}
+    exec(program, names)  # what a reader would paste
+    log_call, log = names["log_call"], tmp_path / "calls.jsonl"
+    messages = [{"role": "user", "content": PROMPT}]
+
+    with ProviderServer() as server:
+        server.will_answer(OK, FAILURES[0], Answer(input_tokens=90, cache_read_tokens=40))
+        with openai.OpenAI(api_key=SECRET, base_url=server.url + "/v1", max_retries=0) as client:
+            create = client.chat.completions.create
+            log_call(log, "openai", create, model="gpt-4o", messages=messages)
+            with pytest.raises(openai.RateLimitError):
+                log_call(log, "openai", create, model="gpt-4o", messages=messages)
+        with anthropic.Anthropic(api_key=SECRET, base_url=server.url, max_retries=0) as client:
+            asked = {"model": "claude-3-5-haiku-20241022", "messages": messages, "max_tokens": 9}
+            log_call(log, "anthropic", client.messages.create, **asked)
+        due = expected(server.ledger)
+    result = subprocess.run(
+        [sys.executable, "-m", "sidecar", "--log-path", log, "--once"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    rows, _ = read_page(result.stdout)
+
+    for model, figures in due.items():
+        assert rows[model].requests == figures["requests"]
+        assert rows[model].errors == figures.get("errors", 0)
+        assert rows[model].input_tokens == figures["input"]
+        assert rows[model].output_tokens == figures.get("output", 0)
+        assert rows[model].cost_usd_cents == pytest.approx(float(figures["cents"]), rel=1e-12)
+    assert PROMPT not in log.read_text()

@@ -6,6 +6,7 @@ import http.client
 import json
 import random
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -57,6 +58,7 @@ def demo(host: str, port: int | None, seconds: float | None, rate: float) -> Non
     """Watch a simulated AI client: it writes four formats, the sidecar tails and serves them."""
     if port is None:
         port = DEFAULT_PORT if _is_free(host, DEFAULT_PORT) else 0
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: leaves nothing
     sys.exit(run(host=host, port=port, seconds=seconds, rate=rate, out=sys.stdout))
 
 
@@ -73,6 +75,9 @@ def run(*, host: str, port: int, seconds: float | None, rate: float, out: TextIO
             out.write("\n")
         except ChildProcessError as error:
             sys.stderr.write(f"demo: the sidecar did not start: {error}\n")
+            return 1
+        except ConnectionError:
+            sys.stderr.write("demo: the sidecar has ended\n")
             return 1
     return 0
 
@@ -236,6 +241,7 @@ ERROR_NAMES = {
 class Format:
     """One file of the simulation: who writes what to it, and whether a container runtime wraps it."""
 
+    name: str
     file_name: str
     write: Writer
     models: tuple[Model, ...]
@@ -255,6 +261,7 @@ def _model(provider: str, name: str, endpoint: str, speed: float, used: tuple[in
 
 FORMATS = (
     Format(
+        name="a program's own line",
         file_name="shop.jsonl",
         write=_generic,
         models=(
@@ -263,6 +270,7 @@ FORMATS = (
         ),
     ),
     Format(
+        name="OpenAI body, in CRI",
         file_name="search.log",
         write=_openai_body,
         models=(
@@ -272,6 +280,7 @@ FORMATS = (
         is_cri=True,
     ),
     Format(
+        name="Anthropic body",
         file_name="support.jsonl",
         write=_anthropic_body,
         models=(
@@ -280,12 +289,16 @@ FORMATS = (
         ),
     ),
     Format(
+        name="LiteLLM payload",
         file_name="gateway.ndjson",
         write=_litellm,
         models=(_model("openai", "gpt-4o", "/chat/completions", 75, (1800, 300)),),
     ),
 )
 """The four formats; each has models of its own, so that the figures tell the formats apart."""
+
+FORMAT_NAMES = {model.name: format_.name for format_ in FORMATS for model in format_.models}
+"""From a model to the format that tells of it."""
 
 
 @dataclass(slots=True)
@@ -485,14 +498,14 @@ def render(figures: tuple[dict[str, Row], dict[str, float]]) -> str:
         *(sum(getattr(row, name) for row in rows.values()) for name in Row.__dataclass_fields__)
     )
     by_cost = sorted(rows.items(), key=lambda item: (-item[1].cost_usd_cents, item[0]))
-    head = f"{'model':28}{'requests':>10}{'errors':>8}{'input':>12}{'cached':>12}{'output':>11}"
-    lines = [head + f"{'cost USD':>11}{'mean ms':>9}"]
+    head = f"{'model':27}{'written as':21}{'requests':>9}{'errors':>7}{'input':>11}{'cached':>10}"
+    lines = [head + f"{'output':>10}{'cost USD':>10}{'mean ms':>8}"]
     for name, row in [*by_cost, ("total", total)]:
         mean = row.duration_milliseconds / row.requests if row.requests else 0
         lines.append(
-            f"{name[:27]:28}{row.requests:>10,.0f}{row.errors:>8,.0f}{row.input_tokens:>12,.0f}"
-            f"{row.cache_read_tokens:>12,.0f}{row.output_tokens:>11,.0f}"
-            f"{row.cost_usd_cents / 100:>11,.4f}{mean:>9,.0f}"
+            f"{name[:26]:27}{FORMAT_NAMES.get(name, ''):21}{row.requests:>9,.0f}{row.errors:>7,.0f}"
+            f"{row.input_tokens:>11,.0f}{row.cache_read_tokens:>10,.0f}{row.output_tokens:>10,.0f}"
+            f"{row.cost_usd_cents / 100:>10,.4f}{mean:>8,.0f}"
         )
     understood = ", ".join(f"{name} {count:,.0f}" for name, count in sorted(parsers.items()))
     return "\n".join([*lines, f"understood by: {understood}"]) + "\n"
