@@ -103,11 +103,15 @@ class Sidecar:
         if state is None:
             saves["unreadable"] = int(is_lost)
             return
+        empty = self.store.dump()
         try:
             self.store.load(state["store"])
             self.exposition.load(state["exposition"])
         except ValueError as error:
             log.warning("the state does not fit and is not used, the log is read again: %s", error)
+            # all of it or nothing: counters without their positions would count the log twice
+            self.store.load(empty)
+            saves["unreadable"] = is_lost + 1
             return
         self.health.load(state["health"])
         saves["unreadable"] = saves.get("unreadable", 0) + is_lost

@@ -613,7 +613,8 @@ def _typed(table: Table, known: Keys) -> LineReader:
     """Make a function that reads lines of just these keys from their bytes.
 
     Each object is a Struct with all its keys and no others. What the table does not look at is decoded all the
-    same: skipping it would let lines pass that are no JSON. The decoder refuses whatever does not fit, and then the line is read the general way: both give the same.
+    same: skipping it would let lines pass that are no JSON. The decoder refuses whatever does not fit, and then
+    the line is read the general way: both give the same.
     """
     if any(not keys for keys in known.values()):
         return _not_typed

@@ -83,11 +83,6 @@ class Tail:
         tail._head, tail._head_bytes, tail._tail = proof.head, proof.head_bytes, proof.tail
         return tail
 
-    @property
-    def position(self) -> int:
-        """Where the unfinished line starts: all before it has been given out."""
-        return self.offset - self.lines.pending_bytes
-
     def prove(self) -> Proof:
         """Read the proof for the bytes up to `offset` from the file itself."""
         if self._head_bytes < HEAD_BYTES:
@@ -117,7 +112,13 @@ class Tail:
         left = budget_bytes
         at_end = False
         while left > 0:
-            data = os.pread(self.fd, min(CHUNK_BYTES, left), self.offset)
+            try:
+                data = os.pread(self.fd, min(CHUNK_BYTES, left), self.offset)
+            except OSError:
+                if left == budget_bytes:
+                    raise
+                # what came before the bad spot is given out; the next read raises
+                break
             if not data:
                 at_end = True
                 break

@@ -242,6 +242,17 @@ def test_without_any_state_the_log_is_read_again(life: Life, spoil: Callable[[Pa
     assert life.again().read() == 11
 
 
+def test_a_state_that_does_not_fit_is_used_in_no_part(life: Life) -> None:
+    append(life.directory / "app.log", 1)
+    life.read()
+    path = life.directory / "state" / "state.json"
+    state = snapshot.decode(path.read_bytes())
+    path.write_bytes(snapshot.encode({**state, "exposition": {}}))
+
+    assert life.again().read() == 1
+    assert life.sidecar.health.state_saves["unreadable"] == 1
+
+
 def test_a_state_that_cannot_be_written_stops_nothing_and_leaves_the_last_one(
     life: Life, monkeypatch: pytest.MonkeyPatch
 ) -> None:
