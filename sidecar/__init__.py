@@ -1,8 +1,9 @@
 """Watch what AI calls cost, how long they take and how they fail, from the logs that their clients write."""
 
 from . import fields
+from .compiled import compile_table
 from .request import Memory, ParseError, Parser, Record, Request
-from .table import Table, compile_table
+from .table import Table
 
 __all__ = [
     "Memory",

@@ -10,8 +10,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from .compiled import compile_table
 from .request import Parser
-from .table import Table, compile_table
+from .table import Table
 
 _LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*\Z")
 _OWN_LABELS = frozenset(

@@ -17,10 +17,10 @@ import msgspec
 import orjson
 
 from . import envelopes
+from .compiled import MISS, LineReader
 from .fields import get
 from .metrics import Health, Meter
 from .request import Memory, ParseError, Parser, Record, Request, checked
-from .table import MISS, LineReader
 
 log = logging.getLogger("ai_sidecar")
 

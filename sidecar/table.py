@@ -9,17 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Annotated, Any
+from typing import Any
 
-import msgspec
 import orjson
 
 from . import fields
-from .request import Memory, Parser, Record, Request
+from .request import Record, Request
 
 COUNTS = (
     "input_tokens",
@@ -59,7 +56,7 @@ READERS: dict[str, Callable[[Any], Any]] = {
     **{unit: partial(fields.seconds, unit=unit) for unit in fields.UNITS},
 }
 """How a value is read; each gives `None` for what it cannot read, and the next place is tried."""
-_FIELDS = {
+FIELDS = {
     "provider": "provider",
     "model": "model",
     "endpoint": "endpoint",
@@ -102,23 +99,7 @@ _SHORT = {
     "ttft": "time_to_first_token_seconds",
     "cost": "cost_usd",
 }
-_DURATIONS = ("duration_seconds", "time_to_first_token_seconds")
-_TEXTS = frozenset(
-    {
-        "provider",
-        "known_provider",
-        "host_provider",
-        "model",
-        "model_in_path",
-        "endpoint",
-        "model_endpoint",
-        "finish_reason",
-    }
-)
-
-
-_MEMOS = {read: fields.Memo(READERS[read]) for read in (*_TEXTS, "status")}
-"""One for all tables and shapes, so that what is kept stays small."""
+DURATIONS = ("duration_seconds", "time_to_first_token_seconds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +169,7 @@ class Table:
         by_key: dict[str | None, list[Place]] = {}
         takes = [(name, take) for name, source in self.sources.items() for take in source]
         for order, (name, take) in enumerate(takes):
-            heads: set[str | None] = {chain[0] for chain in _chains(take)}
+            heads: set[str | None] = {chain[0] for chain in chains_of(take)}
             for head in heads or {None}:
                 by_key.setdefault(head, []).append((order, name, take))
         object.__setattr__(self, "by_key", by_key)
@@ -220,9 +201,9 @@ class Table:
             if key in known:
                 continue
             full = _SHORT.get(key, key)
-            if full not in _FIELDS:
+            if full not in FIELDS:
                 raise ValueError(
-                    f"{what}.{key}: expected the name of a field ({', '.join(sorted(_FIELDS))})"
+                    f"{what}.{key}: expected the name of a field ({', '.join(sorted(FIELDS))})"
                 )
             if full in sources:
                 raise ValueError(f"{what}.{key}: is told twice (as {full} as well)")
@@ -258,8 +239,8 @@ class Table:
 
     def claims(self, record: Record) -> bool:
         """Tell whether the record is of this format, by `when` and `unless`."""
-        return all(_holds(record, path, values) for path, values in self.when) and not any(
-            _holds(record, path, values) for path, values in self.unless
+        return all(holds(record, path, values) for path, values in self.when) and not any(
+            holds(record, path, values) for path, values in self.unless
         )
 
     def find(self, record: Record) -> dict[str, Any]:
@@ -349,7 +330,7 @@ def _merged(found: dict[str, Any], body: dict[str, Any]) -> dict[str, Any]:
 
 def finish(found: Mapping[str, Any]) -> Request:
     """Make the request of what was found: a class for its failure, a status and durations where they follow."""
-    made = {name: found[name] for name in _PLAIN if name in found}
+    made = {name: found[name] for name in PLAIN if name in found}
     status, errors = found.get("status_code"), found.get("error", ())
     if (
         errors
@@ -380,734 +361,21 @@ def finish(found: Mapping[str, Any]) -> Request:
     return Request(**made)
 
 
-_PLAIN = tuple(
+PLAIN = tuple(
     name for name in Request.__struct_fields__ if name not in ("error_type", "status_code")
 )
 
 
-MAX_SHAPES = 128
-"""Functions kept for one parser; the shapes that come after are read by the tables themselves."""
-SEEN_BEFORE_COMPILED = 4
-"""A shape that comes less often is not worth the millisecond that writing its function takes."""
-MAX_KEYS = 256
-"""A record of more keys is no log line that comes twice."""
-
-Take = Callable[[Record], Any]
-Keys = dict[tuple[str, ...], tuple[str, ...]]
-"""Where an object is → its keys, in the order in which they came."""
-LineReader = Callable[[bytes], Any]
-"""Gives the requests of a line, or `MISS` where it has to be read the general way."""
-"""The keys that are known of some objects: of the record `()`, of `("usage",)`, and so on."""
-
-
-MISS: Any = object()
-"""What a written function gives for a record of another shape than its own."""
-
-
-def _miss(record: Record) -> Any:
-    return MISS
-
-
-def compile_table(*tables: Table) -> Parser:
-    """Make a parser of a table, or of several that are asked in turn; it compiles itself as records come."""
-    compiled = _Compiled(tables)
-    if compiled.read is not None:
-        # for the pipeline: the same parser, from the bytes of a line
-        compiled.parse.read = compiled.read  # type: ignore[attr-defined] # a function's own attribute
-    return compiled.parse
-
-
-def _compile_find(*tables: Table) -> Find:
-    """Make a function that gives what the first table that claims a record finds in it."""
-    parse: Any = _Compiled(tables, gives_found=True).parse
-    return lambda record: parse(record, {})
-
-
-class _Compiled:
-    """What a parser keeps: a function for each shape of record, and how often the others came."""
-
-    def __init__(self, tables: tuple[Table, ...], *, gives_found: bool = False) -> None:
-        self.tables = tables
-        self.gives_found = gives_found
-        self.finds: dict[int, tuple[Find, Find]] = {}
-        """For each table with bodies, what reads its records and what reads their bodies."""
-        self.takes: dict[tuple[str, ...], Take] = {}
-        self.seen: dict[Any, int] = {}
-        self.shapes = 0
-        self.leaves: dict[Take, LineReader] = {}
-        """The functions that give `MISS` for a record of another shape, and their typed twins."""
-        self.leaf: Take = _miss
-        """The one that was called last."""
-        takes, first, leaves = self.takes, self.first, self.leaves
-        last: Take = _miss
-        before: Take = _miss
-        typed: LineReader = _not_typed
-        typed_before: LineReader = _not_typed
-
-        def parse(record: Record, memory: Memory, /) -> Any:
-            take = takes.get(tuple(record))
-            return first(record) if take is None else take(record)
-
-        def parse_one(record: Record, memory: Memory, /) -> Any:
-            # Most lines have the shape of one of the two that came last (the good ones and the failed ones).
-            nonlocal last, before, typed, typed_before
-            requests = last(record)
-            if requests is not MISS:
-                return requests
-            requests = before(record)
-            if requests is not MISS:
-                last, before = before, last
-                return requests
-            take = takes.get(tuple(record))
-            if take is None:
-                return first(record)
-            self.leaf = take
-            requests = take(record)
-            if self.leaf in leaves:
-                last, before = self.leaf, last
-                typed, typed_before = leaves[self.leaf], typed
-            return requests
-
-        def read(line: bytes) -> Any:
-            # The line of a known shape, decoded no further than its table looks: what does not fit is MISS.
-            nonlocal typed, typed_before
-            try:
-                return typed(line)
-            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-                pass
-            try:
-                requests = typed_before(line)
-            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-                return MISS
-            typed, typed_before = typed_before, typed
-            return requests
-
-        self.parse: Parser = parse if len(tables) > 1 else parse_one
-        reads_at_once = len(tables) == 1 and not gives_found and not tables[0].tells_twice
-        self.read: LineReader | None = read if reads_at_once else None
-
-    def general(self, record: Record) -> Any:
-        for table in self.tables:
-            answer = self.by_table(table, record)
-            if answer is not None:
-                return answer
-        return None
-
-    def by_table(self, table: Table, record: Record) -> Any:
-        if self.gives_found:
-            return table.find(record) if table.claims(record) else None
-        return table.parse(record)
-
-    def is_due(self, shape: Any) -> bool:
-        """Tell whether a shape has come often enough to be compiled, and there is room."""
-        if self.shapes >= MAX_SHAPES:
-            return False
-        if len(self.seen) >= 1024:
-            self.seen.clear()
-        times = self.seen[shape] = self.seen.get(shape, 0) + 1
-        if times < SEEN_BEFORE_COMPILED:
-            return False
-        del self.seen[shape]
-        self.shapes += 1
-        return True
-
-    def first(self, record: Record) -> Any:
-        if len(record) <= MAX_KEYS:
-            shape = tuple(record)
-            if self.is_due(shape):
-                self.takes[shape] = self.of_shape(shape)
-        return self.general(record)
-
-    def of_shape(self, shape: tuple[str, ...]) -> Take:
-        """Give the function for records with these keys: of the tables that may claim them, each in turn."""
-        keys = frozenset(shape)
-        asked = [self.of_table(table, shape) for table in self.tables if _may_claim(table, keys)]
-        if not asked:
-            return lambda record: None
-        if len(asked) == 1:
-            return asked[0]
-
-        def take(record: Record) -> Any:
-            for one in asked:
-                requests = one(record)
-                if requests is not None:
-                    return requests
-            return None
-
-        return take
-
-    def of_table(self, table: Table, shape: tuple[str, ...]) -> Take:
-        keys = frozenset(shape)
-        heads = {path.partition(".")[0] for path in table.body_at}
-        if not self.gives_found and not keys.isdisjoint((*table.inside, *heads)):
-            # What is inside has shapes of its own.
-            if id(table) not in self.finds:
-                line = replace(table, bodies=(), body_at=(), inside=())
-                self.finds[id(table)] = _compile_find(line), _compile_find(*table.bodies)
-            find, find_body = self.finds[id(table)]
-            return lambda record: table.parse_with(record, find, find_body)
-        return self.known(table, {(): shape})
-
-    def known(self, table: Table, known: Keys) -> Take:
-        """Give the function for records of which these keys are known: it looks at one object more, or reads."""
-        wide = _widest(table, known)
-        if wide is None:
-            leaf = _written(table, known, gives_found=self.gives_found)
-            self.leaves[leaf] = _typed(table, known) if self.read is not None else _not_typed
-            return leaf
-        takes: dict[Any, Take] = {}
-
-        def take(record: Record) -> Any:
-            inner: Any = record
-            for key in wide:
-                inner = inner[key]
-            inner_shape = tuple(inner) if type(inner) is dict else None
-            found = takes.get(inner_shape)
-            if found is not None:
-                self.leaf = found
-                return found(record)
-            if len(inner_shape or ()) <= MAX_KEYS and self.is_due((id(takes), inner_shape)):
-                takes[inner_shape] = self.known(table, {**known, wide: inner_shape or ()})
-            return self.by_table(table, record)
-
-        return take
-
-
-def _widest(table: Table, known: Keys) -> tuple[str, ...] | None:
-    """Find the object in which most places are to be tried; `None` where none has more than a few."""
-    heads: dict[tuple[str, ...], int] = {}
-    for take in _all_takes(table):
-        for chain in _chains(take):
-            for depth in range(1, len(chain)):
-                head = chain[:depth]
-                is_there = head[:-1] in known and head[-1] in known[head[:-1]]
-                if is_there and head not in known and not _is_index(chain[depth]):
-                    heads[head] = heads.get(head, 0) + 1
-    wide = max(heads, key=heads.__getitem__, default=None)
-    return wide if wide is not None and heads[wide] > 2 else None
-
-
-def _may_claim(table: Table, keys: frozenset[str]) -> bool:
-    return all(any(chain[0] in keys for chain in fields.WAYS[path]) for path, _ in table.when)
-
-
-def _written(table: Table, known: Keys, *, gives_found: bool) -> Take:
-    """Write, compile and give the function of a table for records with known keys."""
-    writer = _Writer(table, known)
-    code = compile(writer.source(gives_found=gives_found), f"<table {table.name}>", "exec")
-    # The source holds nothing but this module's text and the table's own words, quoted: no word of a record.
-    exec(code, writer.names)  # noqa: S102
-    take: Take = writer.names["take"]
-    return take
-
-
-def _may_be_a_member(name: str) -> bool:
-    return 0 < len(name) <= 256 and name.isprintable() and not {'"', "\\"} & set(name)
-
-
-def _not_typed(line: bytes) -> Any:
-    raise msgspec.DecodeError("no shape is known")
-
-
-def _typed(table: Table, known: Keys) -> LineReader:
-    """Make a function that reads lines of just these keys from their bytes.
-
-    Each object is a Struct with all its keys and no others. What the table does not look at is decoded all the
-    same: skipping it would let lines pass that are no JSON. The decoder refuses whatever does not fit, and then
-    the line is read the general way: both give the same.
-    """
-    if any(not keys for keys in known.values()):
-        return _not_typed
-    read_whole = {chain for take in _all_takes(table) for chain in _chains(take)}
-    read_whole.update(
-        chain for path, _ in (*table.when, *table.unless) for chain in fields.WAYS[path]
-    )
-    # an object that is also read as a whole stays a dict, with all that is in it
-    whole = [chain for chain in known if chain and chain in read_whole]
-    known = {
-        at: keys
-        for at, keys in known.items()
-        if not any(at[: len(chain)] == chain for chain in whole)
-    }
-    writer = _Writer(table, known)
-    writer.kinds = _kinds_of(table, known)
-    source = writer.source(typed=True)
-    body = source.partition("\n")[2]
-    if any(word in body for word in ("(record,", "(record)", "record.get(")):
-        return _not_typed
-    names = [key for keys in known.values() for key in keys]
-    if "log" in known[()] or not all(map(_may_be_a_member, names)):
-        return _not_typed
-    structs: dict[tuple[str, ...], Any] = {}
-    for chain in sorted(known, key=len, reverse=True):
-        # a decoder is fastest where its members come in the order of the line
-        keys = known[chain]
-        members = []
-        for number, key in enumerate(keys):
-            inner = (*chain, key)
-            kind = structs.get(inner, writer.kinds.get(inner, Any))
-            members.append((f"f{number}", kind))
-        structs[chain] = msgspec.defstruct(
-            "Shape",
-            members,
-            rename={f"f{number}": key for number, key in enumerate(keys)},
-            forbid_unknown_fields=True,
-            gc=False,
-        )
-    writer.names["decode"] = msgspec.json.Decoder(structs[()]).decode
-    code = compile(source, f"<typed table {table.name}>", "exec")
-    # The source holds nothing but this module's text and the table's own words, quoted: no word of a record.
-    exec(code, writer.names)  # noqa: S102
-    take: LineReader = writer.names["take"]
-    return take
-
-
-_KIND_OF_READ: dict[str, Any] = {
-    "count": Annotated[int, msgspec.Meta(ge=0, le=fields.MAX_COUNT)] | None,
-    "status": Annotated[int, msgspec.Meta(ge=0, le=999)] | None,
-    "ms": Annotated[float, msgspec.Meta(ge=0.0, le=fields.MAX_SECONDS)] | None,
-}
-"""As what a value is decoded that is read in one way only; whatever else stands there is read the general way."""
-
-
-def _kinds_of(table: Table, known: Keys) -> dict[tuple[str, ...], Any]:
-    """Tell which keys hold values of one type, by the one way in which the table reads them."""
-    reads: dict[tuple[str, ...], set[str]] = {}
-    for take in _all_takes(table):
-        for at in take.parts if isinstance(take, Sum) else (take,) if isinstance(take, At) else ():
-            for chain in at.chains:
-                for depth in range(1, len(chain) + 1):
-                    # what is only on the way to a value must not be narrowed: an object may stand there
-                    reads.setdefault(chain[:depth], set()).add(
-                        at.read if depth == len(chain) else "object"
-                    )
-    for path, _ in (*table.when, *table.unless):
-        for chain in fields.WAYS[path]:
-            reads.setdefault(chain, set()).add("condition")
-    kinds: dict[tuple[str, ...], Any] = {}
-    for chain, ways in reads.items():
-        if chain[:-1] not in known or chain[-1] not in known[chain[:-1]]:
-            continue
-        if len(ways) == 1 and (way := next(iter(ways))) in _KIND_OF_READ:
-            kinds[chain] = _KIND_OF_READ[way]
-        elif all(way in _TEXTS or way == "object" for way in ways):
-            # a text where objects may stand too: these are left to the general way
-            kinds[chain] = str | None
-    return kinds
-
-
-class _Writer:
-    """Writes the source of one function; `known` tells the keys of the record and of some objects in it."""
-
-    def __init__(self, table: Table, known: Keys) -> None:
-        self.table, self.known = table, known
-        self.lines: list[str] = []
-        self.nodes: dict[tuple[str, ...], str] = {(): "record"}
-        self.taken: dict[tuple[str, ...], str] = {}
-        """Where the values of known keys are, taken once, before all else."""
-        self.names: dict[str, Any] = {
-            "Request": Request,
-            "EMPTY": {},
-            "MISS": MISS,
-            "step": fields.step,
-            "get": fields.get,
-            "holds": _holds,
-            "is_one": _is_one,
-            "error_type": fields.error_type,
-            "number_": fields.number,
-        }
-        self.numbered = 0
-        self.kinds: dict[tuple[str, ...], Any] = {}
-        """Of typed functions: as what each key is decoded, so that its value need not be looked at again."""
-        self.can: set[str] = set()
-        """Fields that may be found in records of this shape."""
-
-    def name(self, value: Any, prefix: str) -> str:
-        """Give a value a name in the function's module, the same for the same value."""
-        for name, old in self.names.items():
-            if old is value:
-                return name
-        self.numbered += 1
-        self.names[f"{prefix}{self.numbered}"] = value
-        return f"{prefix}{self.numbered}"
-
-    def memo(self, read: str) -> str:
-        name = f"memo_{read}"
-        if name not in self.names:
-            self.names[name] = _MEMOS[read]
-        return name
-
-    def reachable(self, chain: tuple[str, ...]) -> bool:
-        """Tell whether a chain may lead somewhere, by the keys that are known."""
-        return all(
-            chain[depth] in self.known[chain[:depth]]
-            for depth in range(len(chain))
-            if chain[:depth] in self.known
-        )
-
-    def node(self, chain: tuple[str, ...]) -> str:
-        """Write, once, how an object inside the record is reached; give its name."""
-        if chain in self.known and chain:
-            return self.access(chain)
-        if chain not in self.nodes:
-            access = self.access(chain)
-            self.numbered += 1
-            name = f"n{self.numbered}"
-            self.nodes[chain] = name
-            self.lines += [f"{name} = {access}", f"if type({name}) is not dict: {name} = EMPTY"]
-        return self.nodes[chain]
-
-    def access(self, chain: tuple[str, ...]) -> str:
-        """Write an expression for what a chain leads to, `None` where nothing is."""
-        if any(_is_index(key) for key in chain[1:]):
-            value = "record"
-            for key in chain:
-                value = f"step({value}, {key!r})"
-            return value
-        if chain[:-1] in self.known:
-            return self.taken.setdefault(chain, f"k{len(self.taken)}")
-        return f"{self.node(chain[:-1])}.get({chain[-1]!r})"
-
-    def guard(self) -> list[str]:
-        """Write that the record has just the keys that are known, and take the values that are used.
-
-        As many keys as expected, and each of them there: so there are no others. It costs less than to make
-        a key for a dict of the keys.
-        """
-        lines = []
-        for chain in [*self.known][1:]:
-            self.access(chain)
-        for chain, keys in self.known.items():
-            name = self.taken[chain] if chain else "record"
-            if not keys:
-                lines.append(f"if type({name}) is dict and {name}: return MISS")
-                continue
-            lines.append(f"if type({name}) is not dict or len({name}) != {len(keys)}: return MISS")
-            for key in keys:
-                taken = self.taken.get((*chain, key))
-                if taken is None:
-                    self.numbered += 1
-                    self.names[f"key{self.numbered}"] = key
-                    lines.append(f"{name}[key{self.numbered}]")
-                else:
-                    lines.append(f"{taken} = {name}[{key!r}]")
-        return ["try:", *("    " + line for line in lines), "except KeyError: return MISS"]
-
-    def typed_guard(self) -> list[str]:
-        """Write the taking of the values out of the structs of `_typed`, which hold just the known keys."""
-        for chain in [*self.known][1:]:
-            self.access(chain)
-        lines = ["record = decode(line)"]
-        for chain in sorted(self.known, key=len):
-            name = self.taken[chain] if chain else "record"
-            for number, key in enumerate(self.known[chain]):
-                taken = self.taken.get((*chain, key))
-                if taken is not None:
-                    lines.append(f"{taken} = {name}.f{number}")
-        return lines
-
-    def value(self, at: At, chain: tuple[str, ...], target: str) -> None:
-        """Write the reading of one place into `target`."""
-        access, read = self.access(chain), at.read
-        if chain in self.kinds and self.typed_value(at, access, target):
-            return
-        v = access if access in self.taken.values() else "v"
-        if v == "v":
-            self.lines.append(f"v = {access}")
-        if read == "count":
-            self.names["count"] = fields.count
-            self.lines.append(
-                f"{target} = {v} if type({v}) is int and 0 <= {v} <= {fields.MAX_COUNT} else None if {v} is None else count({v})"
-            )
-        elif read in fields.UNITS:
-            reader = self.name(READERS[read], "read")
-            divide = "" if read == "s" else f" / {fields.UNITS[read]!r}"
-            self.lines.append(
-                f"{target} = {v}{divide} if type({v}) is float and 0.0 <= {v} <= {fields.MAX_SECONDS!r} "
-                f"else {reader}({v})"
-            )
-        elif read in _TEXTS:
-            self.lines.append(
-                f"{target} = {self.memo(read)}[{v}] if type({v}) is str else None if {v} is None else "
-                f"{self.name(READERS[read], 'read')}({v})"
-            )
-        elif read == "status":
-            self.lines.append(
-                f"{target} = {self.memo(read)}[{v}] if type({v}) is int else {self.name(READERS[read], 'read')}({v})"
-            )
-        elif read == "timestamp":
-            reader = self.name(fields.timestamp, "read")
-            self.names["iso"] = datetime.fromisoformat
-            self.lines += [
-                f"if type({v}) is str:",
-                f"    try: {target} = iso({v})",
-                f"    except ValueError: {target} = {reader}({v})",
-                "    else:",
-                f"        if {target}.tzinfo is not None and {target}.year > 1972: {target} = {target}.timestamp()",
-                f"        else: {target} = {reader}({v})",
-                f"else: {target} = None if {v} is None else {reader}({v})",
-            ]
-        elif read == "cost":
-            self.names["cost"] = fields.cost
-            self.lines.append(
-                f"{target} = {v} if type({v}) is float and 0.0 <= {v} < 1e12 else cost({v})"
-            )
-        else:
-            reader = self.name(READERS[read], "read")
-            self.lines.append(f"{target} = None if {v} is None else {reader}({v})")
-        if at.values:
-            values = self.name(dict(at.values), "values")
-            self.lines.append(
-                f"if {target} is not None: {target} = {values}.get({target}, {target})"
-            )
-
-    def typed_value(self, at: At, access: str, target: str) -> bool:
-        """Write the reading of a value whose type the decoder has seen to; False where there is no short way."""
-        if at.values:
-            return False
-        if at.read == "count":
-            self.lines.append(f"{target} = {access}")
-        elif at.read in _TEXTS or at.read == "status":
-            self.lines.append(
-                f"{target} = {self.memo(at.read)}[{access}] if {access} is not None else None"
-            )
-        elif at.read == "ms":
-            self.lines.append(f"{target} = {access} / 1000.0 if {access} is not None else None")
-        else:
-            return False
-        return True
-
-    def field(self, name: str) -> None:
-        """Write the reading of one field; nothing where no place of it can be there."""
-        source = [take for take in self.table.sources.get(name, ()) if self.possible(take)]
-        if not source:
-            return
-        self.can.add(name)
-        if name == "error":
-            self.lines.append("error = ()")
-            for take in source:
-                self.branch(take, "e")
-                self.lines.append("if e is not None: error += (e,)")
-            return
-        for place, take in enumerate(source):
-            if place:
-                with self.only_if(f"{name} is None"):
-                    self.branch(take, name)
-            else:
-                self.branch(take, name)
-            if isinstance(take, Const):
-                break
-
-    @contextmanager
-    def only_if(self, condition: str) -> Iterator[None]:
-        """Put what is written under a condition; the objects reached in there are not known outside."""
-        mark, nodes = len(self.lines), dict(self.nodes)
-        yield
-        self.nodes = nodes
-        self.lines[mark:] = [f"if {condition}:", *("    " + line for line in self.lines[mark:])]
-
-    def branch(self, take: At | Sum | Const, target: str) -> None:
-        """Write one source of a field into `target`."""
-        if isinstance(take, Const):
-            self.lines.append(f"{target} = {self.constant(take.value)}")
-        elif isinstance(take, At):
-            self.first(take, target)
-        else:
-            parts = [part for part in take.parts if self.possible(part)]
-            self.first(parts[0], target)
-            for part in parts[1:]:
-                self.first(part, "p")
-                self.lines.append(
-                    f"if p is not None: {target} = p if {target} is None else {target} + p"
-                )
-
-    def first(self, at: At, target: str) -> None:
-        """Write the reading of a path, in whichever of its ways something is that can be read."""
-        reachable = [chain for chain in at.chains if self.reachable(chain)]
-        self.value(at, reachable[0], target)
-        for chain in reachable[1:]:
-            with self.only_if(f"{target} is None"):
-                self.value(at, chain, target)
-
-    def constant(self, value: Any) -> str:
-        return (
-            repr(value)
-            if value is None or type(value) in (str, int, bool)
-            else self.name(value, "const")
-        )
-
-    def possible(self, take: At | Sum | Const) -> bool:
-        return isinstance(take, Const) or any(self.reachable(chain) for chain in _chains(take))
-
-    def condition(self, path: str, values: tuple[Any, ...] | None) -> str | None:
-        """Write a condition; `None` where it can never hold in this shape."""
-        reachable = [chain for chain in fields.WAYS[path] if self.reachable(chain)]
-        if not reachable:
-            return None
-        if len(reachable) > 1:
-            return f"holds(record, {path!r}, {self.name(values, 'values')})"
-        access = self.access(reachable[0])
-        if values is None:
-            return f"({access} is not None)"
-        return f"is_one({access}, {self.name(values, 'values')})"
-
-    def source(self, *, gives_found: bool = False, typed: bool = False) -> str:
-        """Write the whole function: it gives requests, or what `Table.find` gives."""
-        table, none = self.table, "()" if self.table.when else "None"
-        for path, values in table.when:
-            condition = self.condition(path, values)
-            self.lines.append(
-                "return None" if condition is None else f"if not {condition}: return None"
-            )
-        for path, values in table.unless:
-            condition = self.condition(path, values)
-            if condition is not None:
-                self.lines.append(f"if {condition}: return None")
-        done: set[str] = set()
-        for group in () if gives_found else table.needs:
-            self.need([name for name in group if name not in EVIDENCE], [*group], done, none)
-        for name in _FIELDS:
-            if name not in done and (gives_found or name not in EVIDENCE):
-                self.field(name)
-        self.parts()
-        if gives_found:
-            self.found()
-        else:
-            self.ending()
-        return (
-            f"def take({'line' if typed else 'record'}):\n"
-            + "\n".join(
-                "    " + line
-                for line in (self.typed_guard() if typed else self.guard()) + self.lines
-            )
-            + "\n"
-        )
-
-    def need(self, plain: list[str], group: list[str], done: set[str], none: str) -> None:
-        """Write that one field of a group must be there; what is only evidence is read where nothing else is."""
-        for name in plain:
-            if name not in done:
-                done.add(name)
-                self.field(name)
-        missing = [
-            f"not {name}" if name == "error" else f"{name} is None"
-            for name in plain
-            if name in self.can
-        ]
-        with self.only_if(" and ".join(missing) or "True"):
-            for name in group:
-                if name in EVIDENCE:
-                    self.field(name)
-            missing = [f"{name} is None" for name in group if name in EVIDENCE and name in self.can]
-            self.lines.append(f"if {' and '.join(missing) or 'True'}: return {none}")
-
-    def ending(self) -> None:
-        """Write what `finish` does, as far as this shape needs it."""
-        can, lines = self.can, self.lines
-        failed = ["error"] if "error" in can else []
-        if "status_code" in can:
-            failed.append(
-                "(status_code is not None and (status_code >= '400' or status_code == '0'))"
-            )
-        if "outcome" in can:
-            failed.append("outcome is False")
-        made = {name: name for name in _PLAIN if name in can}
-        if failed:
-            status = "status_code" if "status_code" in can else "None"
-            errors = ", *error" if "error" in can else ""
-            lines.append(f"if {' or '.join(failed)}:")
-            lines.append(f"    kind = error_type({status}{errors})")
-            lines.append(f"    code = {status} or '0'" if status != "None" else "    code = '0'")
-            lines.append("else:")
-            lines.append("    kind = None")
-            lines.append(
-                f"    code = {status} or '200'" if status != "None" else "    code = '200'"
-            )
-            made |= {"error_type": "kind", "status_code": "code"}
-        if "started" in can:
-            for name in (
-                "duration_seconds",
-                "time_to_first_token_seconds",
-                "timestamp",
-                "first_token",
-            ):
-                if name not in can:
-                    lines.append(f"{name} = None")
-            lines += [
-                "if started is not None:",
-                "    if duration_seconds is None and timestamp is not None and timestamp >= started:",
-                "        duration_seconds = timestamp - started",
-                "    if time_to_first_token_seconds is None and first_token is not None and first_token >= started:",
-                "        time_to_first_token_seconds = first_token - started",
-                "    if timestamp is None: timestamp = started + (duration_seconds or 0.0)",
-            ]
-            made |= {name: name for name in (*_DURATIONS, "timestamp")}
-        counts = [name for name in COUNTS if name in can]
-        served = [name for name in ("served_from_cache", "cache_hit") if name in can]
-        if served:
-            tests = ["served_from_cache"] if "served_from_cache" in can else []
-            if "cache_hit" in can:
-                tests.append(
-                    "(cache_hit and not cache_read_tokens)"
-                    if "cache_read_tokens" in can
-                    else "cache_hit"
-                )
-            gone = [*counts, *(["cost_usd"] if "cost_usd" in can else [])]
-            lines.append(f"served_from_cache = bool({' or '.join(tests)})")
-            if gone:
-                lines.append(f"if served_from_cache: {' = '.join(gone)} = None")
-            made["served_from_cache"] = "served_from_cache"
-        if "cost_usd" in can:
-            tokens = [name for name in ("input_tokens", "output_tokens") if name in can]
-            if tokens:
-                lines.append(f"if not cost_usd and ({' or '.join(tokens)}): cost_usd = None")
-        for name in ("provider", "model", "endpoint"):
-            if name in can:
-                lines.append(f"if {name} is None: {name} = 'unknown'")
-        if "final" in can:
-            lines.append("if final is None: final = True")
-        lines.append(
-            f"return (Request({', '.join(f'{key}={value}' for key, value in made.items())}),)"
-        )
-
-    def found(self) -> None:
-        """Write the giving back of all that was found."""
-        self.lines.append("found = {}")
-        for name in self.can:
-            self.lines.append(
-                f"if {name}: found[{name!r}] = [*{name}]"
-                if name == "error"
-                else f"if {name} is not None: found[{name!r}] = {name}"
-            )
-        self.lines.append("return found")
-
-    def parts(self) -> None:
-        """Write that parts are added to a whole that the source gives without them."""
-        if self.table.input_excludes_cache:
-            self.add("input_tokens", ("cache_read_tokens", "cache_write_tokens"))
-        if self.table.output_excludes_reasoning:
-            self.add("output_tokens", ("reasoning_tokens",))
-
-    def add(self, name: str, parts: tuple[str, ...]) -> None:
-        """Write that parts are to be added to what the source calls the whole."""
-        for part in parts:
-            if part in self.can:
-                if name not in self.can:
-                    self.can.add(name)
-                    self.lines.append(f"{name} = None")
-                self.lines.append(f"if {part} is not None: {name} = {part} + ({name} or 0)")
-
-
-def _is_index(key: str) -> bool:
+def is_index(key: str) -> bool:
     return key.isascii() and key.isdigit()
 
 
-def _all_takes(table: Table) -> Iterator[At | Sum | Const]:
+def all_takes(table: Table) -> Iterator[At | Sum | Const]:
     for source in table.sources.values():
         yield from source
 
 
-def _chains(take: At | Sum | Const) -> Iterator[tuple[str, ...]]:
+def chains_of(take: At | Sum | Const) -> Iterator[tuple[str, ...]]:
     if isinstance(take, At):
         yield from take.chains
     elif isinstance(take, Sum):
@@ -1137,14 +405,14 @@ def _read(take: At | Sum | Const, record: Record) -> Any:
     return None
 
 
-def _holds(record: Record, path: str, values: tuple[Any, ...] | None) -> bool:
+def holds(record: Record, path: str, values: tuple[Any, ...] | None) -> bool:
     if not any(chain[0] in record for chain in fields.WAYS[path]):
         return False
     value = fields.get(record, path)
-    return value is not None if values is None else _is_one(value, values)
+    return value is not None if values is None else is_one(value, values)
 
 
-def _is_one(value: Any, values: tuple[Any, ...]) -> bool:
+def is_one(value: Any, values: tuple[Any, ...]) -> bool:
     """Tell whether a value is among others; `True == 1` in Python, but not in a log."""
     return value in values and any(value == one and type(value) is type(one) for one in values)
 
@@ -1265,12 +533,12 @@ def _take(what: str, name: str, value: Any) -> At | Sum | Const:
     values = value.get("map", {})
     if not isinstance(values, Mapping):
         raise ValueError(f"{what}.map: expected a table from value to value, got {_kind(values)}")
-    read = value.get("as", "text" if values else _FIELDS[name])
+    read = value.get("as", "text" if values else FIELDS[name])
     if read not in READERS:
         raise ValueError(f"{what}.as: expected one of {', '.join(READERS)}, got {_kind(read)}")
     if values and read == "failure":
         raise ValueError(f"{what}.as: expected a reader that gives a text, got 'failure'")
-    if name in _DURATIONS and "as" not in value:
+    if name in DURATIONS and "as" not in value:
         unit = value.get("unit") or unit_in_name(path)
         if unit not in fields.UNITS:
             raise ValueError(
@@ -1292,12 +560,12 @@ def _take(what: str, name: str, value: Any) -> At | Sum | Const:
 
 def _const(what: str, name: str, value: Any) -> Any:
     """Check a constant: it must be what the field can hold, read as the log would be."""
-    if name in _DURATIONS:
+    if name in DURATIONS:
         read = fields.number(value)
     elif name == "outcome" or name == "final" or name == "served_from_cache":
         read = value if type(value) is bool else None
     else:
-        read = READERS[_FIELDS[name]](value)
+        read = READERS[FIELDS[name]](value)
     if read is None:
         raise ValueError(f"{what}: {_kind(value)} cannot be a {name}")
     return read

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from parsers import anthropic, bedrock, gemini, generic, openai
 from sidecar import Request, Table, compile_table
-from sidecar.table import MAX_SHAPES, unit_in_name
+from sidecar.compiled import MAX_SHAPES
+from sidecar.table import unit_in_name
 
 ACME: dict[str, Any] = {
     "when": {"kind": "llm_call"},
