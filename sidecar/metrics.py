@@ -397,6 +397,10 @@ def _gauge(name: str, documentation: str, value: float | None) -> Metric:
     return family
 
 
+Cell = tuple[Series, Price | None]
+"""A series and what its requests are priced by."""
+
+
 class Meter:
     """Adds requests to the series of a store: the one hot function of the program."""
 
@@ -420,8 +424,14 @@ class Meter:
         """Price what comes from now on by another book."""
         self._book = book
         self._memo.clear()
+        self._store.epoch += 1
         if cost_source is not None:
             self._choose(cost_source)
+
+    @property
+    def epoch(self) -> int:
+        """It changes when cells that were given before hold no more."""
+        return self._store.epoch
 
     def _choose(self, cost_source: str) -> None:
         self._from_log = cost_source in ("auto", "log")
@@ -442,6 +452,7 @@ class Meter:
         series, price = self._memo.get(raw) or self._admit(raw)
         series.count += 1
 
+        trace_id = request.trace_id
         duration = request.duration_seconds
         if duration is not None and 0.0 <= duration < 1e9:
             duration_ns = int(duration * 1e9 + 0.5)
@@ -451,7 +462,6 @@ class Meter:
             if counts is None:
                 counts = series.durations = [0] * (len(_DURATION_NS) + 1)
             counts[bucket] += 1
-            trace_id = request.trace_id
             if trace_id is not None and len(trace_id) <= MAX_TRACE_ID_CHARACTERS:
                 exemplars = series.duration_exemplars
                 if exemplars is None:
@@ -459,19 +469,25 @@ class Meter:
                 exemplars[bucket] = (trace_id, duration_ns, request.timestamp)
         else:
             duration_ns = -1
-        if request.time_to_first_token_seconds is not None:
-            _add_first_token(series, request, duration_ns)
-
+        first_token = request.time_to_first_token_seconds
+        if first_token is not None and 0.0 <= first_token < 1e9:
+            _add_first_token(
+                series,
+                int(first_token * 1e9 + 0.5),
+                duration_ns,
+                None if request.served_from_cache else request.output_tokens,
+                trace_id,
+                request.timestamp,
+            )
         timestamp = request.timestamp
         if timestamp is not None and 0.0 < timestamp < 1e11:
             last = series.last_request
             if last is None or timestamp > last:
                 series.last_request = timestamp
-        if (
-            request.rate_limit_remaining_requests is not None
-            or request.rate_limit_remaining_tokens is not None
-        ):
-            self._keep_rate_limit(series, request)
+        left_requests = request.rate_limit_remaining_requests
+        left_tokens = request.rate_limit_remaining_tokens
+        if left_requests is not None or left_tokens is not None:
+            self._keep_rate_limit(series, left_requests, left_tokens)
         size = request.batch_size
         if size is not None:
             series.batch_size += size
@@ -512,7 +528,33 @@ class Meter:
             if price is None:
                 series.unpriced += 1
                 return
-            of_input, of_output, of_read, of_write, of_audio = price.cost(request)
+            plain = price.plain
+            if (
+                plain is not None
+                and not request.cache_write_tokens
+                and not request.audio_input_tokens
+                and not request.audio_output_tokens
+            ):
+                of_input, of_output, of_read = plain
+                uncached = tokens_in or 0
+                if request.cache_read_tokens and of_read is not None:
+                    read = min(request.cache_read_tokens, uncached)
+                    uncached -= read
+                    series.cost_cache_read += read * of_read
+                series.cost_input += uncached * of_input
+                series.cost_output += (tokens_out or 0) * of_output
+                return
+            of_input, of_output, of_read, of_write, of_audio = price.cost_of(
+                tokens_in,
+                tokens_out,
+                request.cache_read_tokens,
+                request.cache_write_tokens,
+                request.cache_write_1h_tokens,
+                request.audio_input_tokens,
+                request.audio_output_tokens,
+                request.reasoning_tokens,
+                timestamp,
+            )
             series.cost_input += of_input
             series.cost_output += of_output
             if of_read:
@@ -521,6 +563,22 @@ class Meter:
                 series.cost_cache_write += of_write
             if of_audio:
                 series.cost_audio += of_audio
+
+    def cell(self, request: Request, extra: tuple[str, ...] = ()) -> Cell | None:
+        """Give where requests of these labels are counted and at which price; `None` where they have no series."""
+        raw: RawLabels = (
+            request.provider,
+            request.model,
+            request.endpoint,
+            request.status_code,
+            request.error_type,
+            request.finish_reason,
+        )
+        raw += extra
+        series, price = self._memo.get(raw, (None, None))
+        if series is None:
+            return None
+        return series, self._price(raw, series) if price is ... else price
 
     def _admit(self, raw: RawLabels) -> tuple[Series, Price | EllipsisType | None]:
         series, is_own = self._store.admit(raw)
@@ -538,36 +596,37 @@ class Meter:
             self._memo[raw] = (series, price)
         return price
 
-    def _keep_rate_limit(self, series: Series, request: Request) -> None:
+    def _keep_rate_limit(self, series: Series, requests: int | None, tokens: int | None) -> None:
         self._store.order += 1
-        if request.rate_limit_remaining_requests is not None:
-            series.remaining_requests = request.rate_limit_remaining_requests
+        if requests is not None:
+            series.remaining_requests = requests
             series.remaining_requests_order = self._store.order
-        if request.rate_limit_remaining_tokens is not None:
-            series.remaining_tokens = request.rate_limit_remaining_tokens
+        if tokens is not None:
+            series.remaining_tokens = tokens
             series.remaining_tokens_order = self._store.order
 
 
-def _add_first_token(series: Series, request: Request, duration_ns: int) -> None:
+def _add_first_token(
+    series: Series,
+    first_ns: int,
+    duration_ns: int,
+    tokens: int | None,
+    trace_id: str | None,
+    timestamp: float | None,
+) -> None:
     """Count the time to the first token, and that for each of the others where the duration tells it."""
-    seconds = request.time_to_first_token_seconds
-    if seconds is None or not 0.0 <= seconds < 1e9:
-        return
-    first_ns = int(seconds * 1e9 + 0.5)
     series.time_to_first_token_ns += first_ns
     bucket = bisect_left(_FIRST_TOKEN_NS, first_ns)
     counts = series.times_to_first_token
     if counts is None:
         counts = series.times_to_first_token = [0] * (len(_FIRST_TOKEN_NS) + 1)
     counts[bucket] += 1
-    trace_id = request.trace_id
     if trace_id is not None and len(trace_id) <= MAX_TRACE_ID_CHARACTERS:
         exemplars = series.time_to_first_token_exemplars
         if exemplars is None:
             exemplars = series.time_to_first_token_exemplars = {}
-        exemplars[bucket] = (trace_id, first_ns, request.timestamp)
-    tokens = request.output_tokens
-    if tokens is None or tokens < 2 or duration_ns <= first_ns or request.served_from_cache:
+        exemplars[bucket] = (trace_id, first_ns, timestamp)
+    if tokens is None or tokens < 2 or duration_ns <= first_ns:
         return
     streamed_ns, others = duration_ns - first_ns, tokens - 1
     series.time_per_output_token_ns += (streamed_ns + others // 2) // others

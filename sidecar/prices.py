@@ -166,24 +166,55 @@ _Condition = float | tuple[float, float] | None
 class Price:
     """What one model costs at one provider, as it changed over time."""
 
-    __slots__ = ("_bands", "_default_timestamp", "_periods")
+    __slots__ = ("_bands", "_default_timestamp", "_periods", "plain")
 
     def __init__(self, periods: list[tuple[_Condition, Rates]], default_timestamp: float) -> None:
         self._default_timestamp = default_timestamp
         # the last that holds is the one, so that is asked first
         self._periods = [(condition, _bands(rates)) for condition, rates in reversed(periods)]
         self._bands = self._periods[0][1] if len(periods) == 1 else None
+        self.plain: tuple[int, int, int | None] | None = None
+        """Rates of input, output and input read from a cache, where no tier, no time and no reasoning changes them."""
+        if self._bands is not None and len(self._bands) == 1:
+            of_input, of_output, of_read, _, _, _, _, of_reasoning, once = self._bands[0][1]
+            if of_reasoning is None and not once:
+                self.plain = of_input, of_output, of_read
 
     def cost(self, request: Request) -> Cost:
-        """Give what the request costs, at the price of its own time.
+        """Give what the request costs, at the price of its own time."""
+        return self.cost_of(
+            request.input_tokens,
+            request.output_tokens,
+            request.cache_read_tokens,
+            request.cache_write_tokens,
+            request.cache_write_1h_tokens,
+            request.audio_input_tokens,
+            request.audio_output_tokens,
+            request.reasoning_tokens,
+            request.timestamp,
+        )
+
+    def cost_of(
+        self,
+        input_tokens: int | None,
+        output_tokens: int | None,
+        cache_read_tokens: int | None,
+        cache_write_tokens: int | None,
+        cache_write_1h_tokens: int | None,
+        audio_input_tokens: int | None,
+        audio_output_tokens: int | None,
+        reasoning_tokens: int | None,
+        timestamp: float | None,
+    ) -> Cost:
+        """Give what so many tokens cost, at the price of that time.
 
         Parts that are more than their whole are cut to it: nothing is negative, nothing counted twice.
         """
-        tokens_in = uncached = request.input_tokens or 0
-        text_out = request.output_tokens or 0
+        tokens_in = uncached = input_tokens or 0
+        text_out = output_tokens or 0
         bands = self._bands
         if bands is None:
-            bands = self._bands_at(request.timestamp)
+            bands = self._bands_at(timestamp)
         rates = bands[0][1]
         for start, rates in bands:  # noqa: B007 - the one where it stops is used below
             if tokens_in > start:
@@ -200,30 +231,30 @@ class Price:
             once,
         ) = rates
         read = write = audio = reasoning = 0
-        if of_read is not None and request.cache_read_tokens:
-            count = min(request.cache_read_tokens, uncached)
+        if of_read is not None and cache_read_tokens:
+            count = min(cache_read_tokens, uncached)
             uncached -= count
             read = count * of_read
-        if request.cache_write_tokens:
+        if cache_write_tokens:
             count_1h = 0
-            if of_write_1h is not None and request.cache_write_1h_tokens:
-                count_1h = min(request.cache_write_1h_tokens, request.cache_write_tokens, uncached)
+            if of_write_1h is not None and cache_write_1h_tokens:
+                count_1h = min(cache_write_1h_tokens, cache_write_tokens, uncached)
                 uncached -= count_1h
                 write = count_1h * of_write_1h
             if of_write is not None:
-                count = min(request.cache_write_tokens - count_1h, uncached)
+                count = min(cache_write_tokens - count_1h, uncached)
                 uncached -= count
                 write += count * of_write
-        if of_audio_in is not None and request.audio_input_tokens:
-            count = min(request.audio_input_tokens, uncached)
+        if of_audio_in is not None and audio_input_tokens:
+            count = min(audio_input_tokens, uncached)
             uncached -= count
             audio = count * of_audio_in
-        if of_audio_out is not None and request.audio_output_tokens:
-            count = min(request.audio_output_tokens, text_out)
+        if of_audio_out is not None and audio_output_tokens:
+            count = min(audio_output_tokens, text_out)
             text_out -= count
             audio += count * of_audio_out
-        if of_reasoning is not None and request.reasoning_tokens:
-            count = min(request.reasoning_tokens, text_out)
+        if of_reasoning is not None and reasoning_tokens:
+            count = min(reasoning_tokens, text_out)
             text_out -= count
             reasoning = count * of_reasoning
         return uncached * of_input + once, text_out * of_output + reasoning, read, write, audio

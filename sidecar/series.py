@@ -199,6 +199,8 @@ class Store:
         self.memo: dict[RawLabels, tuple[Series, Any]] = {}
         """Raw labels → series, and what the meter keeps beside it: for the hot path. It may be cleared at any
         time, is bounded whatever a log holds, and is never replaced."""
+        self.epoch = 0
+        """It changes when series that were given out are no longer those of the store, or their prices others."""
         self._by_labels: dict[Labels, Series] = {}
         self._dumped: dict[Labels, tuple[int, list[Any]]] = {}
         """Of each series, how many requests it had when it was dumped last, and what it was dumped as."""
