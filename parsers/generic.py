@@ -547,3 +547,4 @@ LINE = replace(
 )
 
 parse = compile_table(LINE)
+parse.rank = 1  # type: ignore[attr-defined] # a function's own attribute: it is asked last

@@ -6,7 +6,7 @@ give what `Table.parse` gives; a test holds both against each other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -62,10 +62,9 @@ MAX_KEYS = 256
 
 Take = Callable[[Record], Any]
 Keys = dict[tuple[str, ...], tuple[str, ...]]
-"""Where an object is → its keys, in the order in which they came."""
-LineReader = Callable[[bytes], Any]
-"""Gives the requests of a line, or `MISS` where it has to be read the general way."""
-"""The keys that are known of some objects: of the record `()`, of `("usage",)`, and so on."""
+"""Of some objects of a record: where it is (itself `()`, `("usage",)`, and so on) → its keys, in their order."""
+Kinds = dict[tuple[str, ...], type]
+"""Where a value is → its type."""
 
 
 MISS: Any = object()
@@ -77,21 +76,22 @@ def _miss(record: Record) -> Any:
 
 
 def compile_table(*tables: Table) -> Parser:
-    """Make a parser of a table, or of several that are asked in turn; it compiles itself as records come."""
-    compiled = _Compiled(tables)
-    if compiled.read is not None:
-        # for the pipeline: the same parser, from the bytes of a line
-        compiled.parse.read = compiled.read  # type: ignore[attr-defined] # a function's own attribute
+    """Make a parser of a table, or of several that are asked in turn; it compiles itself as records come.
+
+    What it is made of is its attribute `compiled`: of one table the pipeline reads many lines at once by it.
+    """
+    compiled = Compiled(tables)
+    compiled.parse.compiled = compiled  # type: ignore[attr-defined] # a function's own attribute
     return compiled.parse
 
 
 def _compile_find(*tables: Table) -> Find:
     """Make a function that gives what the first table that claims a record finds in it."""
-    parse: Any = _Compiled(tables, gives_found=True).parse
+    parse: Any = Compiled(tables, gives_found=True).parse
     return lambda record: parse(record, {})
 
 
-class _Compiled:
+class Compiled:
     """What a parser keeps: a function for each shape of record, and how often the others came."""
 
     def __init__(self, tables: tuple[Table, ...], *, gives_found: bool = False) -> None:
@@ -102,15 +102,17 @@ class _Compiled:
         self.takes: dict[tuple[str, ...], Take] = {}
         self.seen: dict[Any, int] = {}
         self.shapes = 0
-        self.leaves: dict[Take, LineReader] = {}
-        """The functions that give `MISS` for a record of another shape, and their typed twins."""
+        self.leaves: dict[Take, Keys] = {}
+        """The functions that give `MISS` for a record of another shape than their own, and their shapes."""
         self.leaf: Take = _miss
         """The one that was called last."""
+        self.is_plain = len(tables) == 1 and not gives_found and not tables[0].tells_twice
+        """Whether a line is one request, and nothing but its keys tells how it is read."""
+        self.shown: dict[Take, tuple[Keys, Kinds]] = {}
+        """Of each such function that read a record: its shape, and of what types the values were."""
         takes, first, leaves = self.takes, self.first, self.leaves
         last: Take = _miss
         before: Take = _miss
-        typed: LineReader = _not_typed
-        typed_before: LineReader = _not_typed
 
         def parse(record: Record, memory: Memory, /) -> Any:
             take = takes.get(tuple(record))
@@ -118,7 +120,7 @@ class _Compiled:
 
         def parse_one(record: Record, memory: Memory, /) -> Any:
             # Most lines have the shape of one of the two that came last (the good ones and the failed ones).
-            nonlocal last, before, typed, typed_before
+            nonlocal last, before
             requests = last(record)
             if requests is not MISS:
                 return requests
@@ -133,26 +135,12 @@ class _Compiled:
             requests = take(record)
             if self.leaf in leaves:
                 last, before = self.leaf, last
-                typed, typed_before = leaves[self.leaf], typed
-            return requests
-
-        def read(line: bytes) -> Any:
-            # The line of a known shape, decoded no further than its table looks: what does not fit is MISS.
-            nonlocal typed, typed_before
-            try:
-                return typed(line)
-            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-                pass
-            try:
-                requests = typed_before(line)
-            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-                return MISS
-            typed, typed_before = typed_before, typed
+                if requests and self.is_plain and self.leaf not in self.shown:
+                    keys = leaves[self.leaf]
+                    self.shown[self.leaf] = keys, _kinds_in(record, keys)
             return requests
 
         self.parse: Parser = parse if len(tables) > 1 else parse_one
-        reads_at_once = len(tables) == 1 and not gives_found and not tables[0].tells_twice
-        self.read: LineReader | None = read if reads_at_once else None
 
     def general(self, record: Record) -> Any:
         for table in self.tables:
@@ -189,7 +177,7 @@ class _Compiled:
     def of_shape(self, shape: tuple[str, ...]) -> Take:
         """Give the function for records with these keys: of the tables that may claim them, each in turn."""
         keys = frozenset(shape)
-        asked = [self.of_table(table, shape) for table in self.tables if _may_claim(table, keys)]
+        asked = [self.of_table(table, shape) for table in self.tables if may_claim(table, keys)]
         if not asked:
             return lambda record: None
         if len(asked) == 1:
@@ -221,7 +209,7 @@ class _Compiled:
         wide = _widest(table, known)
         if wide is None:
             leaf = _written(table, known, gives_found=self.gives_found)
-            self.leaves[leaf] = _typed(table, known) if self.read is not None else _not_typed
+            self.leaves[leaf] = known
             return leaf
         takes: dict[Any, Take] = {}
 
@@ -255,120 +243,67 @@ def _widest(table: Table, known: Keys) -> tuple[str, ...] | None:
     return wide if wide is not None and heads[wide] > 2 else None
 
 
-def _may_claim(table: Table, keys: frozenset[str]) -> bool:
+def may_claim(table: Table, keys: frozenset[str]) -> bool:
     return all(any(chain[0] in keys for chain in fields.WAYS[path]) for path, _ in table.when)
 
 
 def _written(table: Table, known: Keys, *, gives_found: bool) -> Take:
     """Write, compile and give the function of a table for records with known keys."""
-    writer = _Writer(table, known)
-    code = compile(writer.source(gives_found=gives_found), f"<table {table.name}>", "exec")
-    # The source holds nothing but this module's text and the table's own words, quoted: no word of a record.
-    exec(code, writer.names)  # noqa: S102
-    take: Take = writer.names["take"]
+    writer = Writer(table, known)
+    take: Take = writer.made(writer.source(gives_found=gives_found), "take")
     return take
 
 
-def _may_be_a_member(name: str) -> bool:
+def may_be_a_member(name: str) -> bool:
     return 0 < len(name) <= 256 and name.isprintable() and not {'"', "\\"} & set(name)
 
 
-def _not_typed(line: bytes) -> Any:
-    raise msgspec.DecodeError("no shape is known")
-
-
-def _typed(table: Table, known: Keys) -> LineReader:
-    """Make a function that reads lines of just these keys from their bytes.
-
-    Each object is a Struct with all its keys and no others. What the table does not look at is decoded all the
-    same: skipping it would let lines pass that are no JSON. The decoder refuses whatever does not fit, and then
-    the line is read the general way: both give the same.
-    """
-    if any(not keys for keys in known.values()):
-        return _not_typed
-    read_whole = {chain for take in all_takes(table) for chain in chains_of(take)}
-    read_whole.update(
-        chain for path, _ in (*table.when, *table.unless) for chain in fields.WAYS[path]
-    )
-    # an object that is also read as a whole stays a dict, with all that is in it
-    whole = [chain for chain in known if chain and chain in read_whole]
-    known = {
-        at: keys
-        for at, keys in known.items()
-        if not any(at[: len(chain)] == chain for chain in whole)
-    }
-    writer = _Writer(table, known)
-    writer.kinds = _kinds_of(table, known)
-    source = writer.source(typed=True)
-    body = source.partition("\n")[2]
-    if any(word in body for word in ("(record,", "(record)", "record.get(")):
-        return _not_typed
-    names = [key for keys in known.values() for key in keys]
-    if "log" in known[()] or not all(map(_may_be_a_member, names)):
-        return _not_typed
-    structs: dict[tuple[str, ...], Any] = {}
-    for chain in sorted(known, key=len, reverse=True):
-        # a decoder is fastest where its members come in the order of the line
-        keys = known[chain]
-        members = []
-        for number, key in enumerate(keys):
-            inner = (*chain, key)
-            kind = structs.get(inner, writer.kinds.get(inner, Any))
-            members.append((f"f{number}", kind))
-        structs[chain] = msgspec.defstruct(
-            "Shape",
-            members,
-            rename={f"f{number}": key for number, key in enumerate(keys)},
-            forbid_unknown_fields=True,
-            gc=False,
-        )
-    writer.names["decode"] = msgspec.json.Decoder(structs[()]).decode
-    code = compile(source, f"<typed table {table.name}>", "exec")
-    # The source holds nothing but this module's text and the table's own words, quoted: no word of a record.
-    exec(code, writer.names)  # noqa: S102
-    take: LineReader = writer.names["take"]
-    return take
-
-
-_KIND_OF_READ: dict[str, Any] = {
-    "count": Annotated[int, msgspec.Meta(ge=0, le=fields.MAX_COUNT)] | None,
-    "status": Annotated[int, msgspec.Meta(ge=0, le=999)] | None,
-    "ms": Annotated[float, msgspec.Meta(ge=0.0, le=fields.MAX_SECONDS)] | None,
-}
-"""As what a value is decoded that is read in one way only; whatever else stands there is read the general way."""
-
-
-def _kinds_of(table: Table, known: Keys) -> dict[tuple[str, ...], Any]:
-    """Tell which keys hold values of one type, by the one way in which the table reads them."""
-    reads: dict[tuple[str, ...], set[str]] = {}
-    for take in all_takes(table):
-        for at in take.parts if isinstance(take, Sum) else (take,) if isinstance(take, At) else ():
-            for chain in at.chains:
-                for depth in range(1, len(chain) + 1):
-                    # what is only on the way to a value must not be narrowed: an object may stand there
-                    reads.setdefault(chain[:depth], set()).add(
-                        at.read if depth == len(chain) else "object"
-                    )
-    for path, _ in (*table.when, *table.unless):
-        for chain in fields.WAYS[path]:
-            reads.setdefault(chain, set()).add("condition")
-    kinds: dict[tuple[str, ...], Any] = {}
-    for chain, ways in reads.items():
-        if chain[:-1] not in known or chain[-1] not in known[chain[:-1]]:
-            continue
-        if len(ways) == 1 and (way := next(iter(ways))) in _KIND_OF_READ:
-            kinds[chain] = _KIND_OF_READ[way]
-        elif all(way in _TEXTS or way == "object" for way in ways):
-            # a text where objects may stand too: these are left to the general way
-            kinds[chain] = str | None
+def _kinds_in(record: Record, keys: Keys) -> Kinds:
+    """Tell the type of each value of the objects whose keys are known."""
+    kinds: Kinds = {}
+    for chain, names in keys.items():
+        inner: Any = record
+        for key in chain:
+            inner = inner[key]
+        if type(inner) is dict:
+            kinds.update({(*chain, name): _kind_of(inner.get(name)) for name in names})
+        else:
+            kinds[chain] = type(inner)
     return kinds
 
 
-class _Writer:
+def _kind_of(value: Any) -> type:
+    if type(value) is str and len(value) <= 40:
+        try:
+            return type(msgspec.convert(value, KIND_OF_READ["timestamp"]))
+        except msgspec.ValidationError:
+            pass
+    return type(value)
+
+
+KIND_OF_READ: dict[str, Any] = {
+    "count": Annotated[int, msgspec.Meta(ge=0, le=fields.MAX_COUNT)] | None,
+    "cost": Annotated[float, msgspec.Meta(ge=0.0, lt=1e12)] | None,
+    "timestamp": Annotated[datetime, msgspec.Meta(tz=True)] | None,
+    **{
+        unit: Annotated[float, msgspec.Meta(ge=0.0, le=fields.MAX_SECONDS)] | None
+        for unit in ("s", "ms", "us", "ns")
+    },
+}
+"""As what a value may be decoded that is read in this way only, so that the decoder does the reading."""
+
+
+class Writer:
     """Writes the source of one function; `known` tells the keys of the record and of some objects in it."""
 
-    def __init__(self, table: Table, known: Keys) -> None:
+    def __init__(
+        self, table: Table, known: Keys, kinds: Mapping[tuple[str, ...], Any] | None = None
+    ) -> None:
         self.table, self.known = table, known
+        self.is_typed = kinds is not None
+        """Whether it reads Structs, with all the keys of all shapes as their members, and not dicts."""
+        self.kinds = kinds or {}
+        """As what a value was decoded, so that it need not be looked at again."""
         self.lines: list[str] = []
         self.nodes: dict[tuple[str, ...], str] = {(): "record"}
         self.taken: dict[tuple[str, ...], str] = {}
@@ -385,8 +320,6 @@ class _Writer:
             "number_": fields.number,
         }
         self.numbered = 0
-        self.kinds: dict[tuple[str, ...], Any] = {}
-        """Of typed functions: as what each key is decoded, so that its value need not be looked at again."""
         self.can: set[str] = set()
         """Fields that may be found in records of this shape."""
 
@@ -461,13 +394,15 @@ class _Writer:
                     lines.append(f"{taken} = {name}[{key!r}]")
         return ["try:", *("    " + line for line in lines), "except KeyError: return MISS"]
 
-    def typed_guard(self) -> list[str]:
-        """Write the taking of the values out of the structs of `_typed`, which hold just the known keys."""
+    def taking(self) -> list[str]:
+        """Write the taking of the values out of the Structs; one that is not there is as one without values."""
         for chain in [*self.known][1:]:
             self.access(chain)
-        lines = ["record = decode(line)"]
+        lines = []
         for chain in sorted(self.known, key=len):
             name = self.taken[chain] if chain else "record"
+            if chain:
+                lines.append(f"if {name} is None: {name} = no_{name}")
             for number, key in enumerate(self.known[chain]):
                 taken = self.taken.get((*chain, key))
                 if taken is not None:
@@ -477,7 +412,7 @@ class _Writer:
     def value(self, at: At, chain: tuple[str, ...], target: str) -> None:
         """Write the reading of one place into `target`."""
         access, read = self.access(chain), at.read
-        if chain in self.kinds and self.typed_value(at, access, target):
+        if chain in self.kinds and self.typed_value(at, self.kinds[chain], access, target):
             return
         v = access if access in self.taken.values() else "v"
         if v == "v":
@@ -505,16 +440,7 @@ class _Writer:
             )
         elif read == "timestamp":
             reader = self.name(fields.timestamp, "read")
-            self.names["iso"] = datetime.fromisoformat
-            self.lines += [
-                f"if type({v}) is str:",
-                f"    try: {target} = iso({v})",
-                f"    except ValueError: {target} = {reader}({v})",
-                "    else:",
-                f"        if {target}.tzinfo is not None and {target}.year > 1972: {target} = {target}.timestamp()",
-                f"        else: {target} = {reader}({v})",
-                f"else: {target} = None if {v} is None else {reader}({v})",
-            ]
+            self.lines.append(f"{target} = None if {v} is None else {reader}({v})")
         elif read == "cost":
             self.names["cost"] = fields.cost
             self.lines.append(
@@ -529,18 +455,27 @@ class _Writer:
                 f"if {target} is not None: {target} = {values}.get({target}, {target})"
             )
 
-    def typed_value(self, at: At, access: str, target: str) -> bool:
+    def typed_value(self, at: At, kind: Any, access: str, target: str) -> bool:
         """Write the reading of a value whose type the decoder has seen to; False where there is no short way."""
         if at.values:
             return False
-        if at.read == "count":
-            self.lines.append(f"{target} = {access}")
+        if kind is KIND_OF_READ.get(at.read):
+            if at.read in fields.UNITS and at.read != "s":
+                divisor = fields.UNITS[at.read]
+                self.lines.append(
+                    f"{target} = {access} / {divisor!r} if {access} is not None else None"
+                )
+            elif at.read == "timestamp":
+                self.lines += [
+                    f"{target} = {access}.timestamp() if {access} is not None else None",
+                    f"if {target} is not None and {target} < {fields.FIRST_TIMESTAMP!r}: {target} = None",
+                ]
+            else:
+                self.lines.append(f"{target} = {access}")
         elif at.read in _TEXTS or at.read == "status":
             self.lines.append(
                 f"{target} = {self.memo(at.read)}[{access}] if {access} is not None else None"
             )
-        elif at.read == "ms":
-            self.lines.append(f"{target} = {access} / 1000.0 if {access} is not None else None")
         else:
             return False
         return True
@@ -619,7 +554,7 @@ class _Writer:
             return f"({access} is not None)"
         return f"is_one({access}, {self.name(values, 'values')})"
 
-    def source(self, *, gives_found: bool = False, typed: bool = False) -> str:
+    def source(self, *, gives_found: bool = False) -> str:
         """Write the whole function: it gives requests, or what `Table.find` gives."""
         table, none = self.table, "()" if self.table.when else "None"
         for path, values in table.when:
@@ -643,13 +578,34 @@ class _Writer:
         else:
             self.ending()
         return (
-            f"def take({'line' if typed else 'record'}):\n"
+            "def take(record):\n"
             + "\n".join(
                 "    " + line
-                for line in (self.typed_guard() if typed else self.guard()) + self.lines
+                for line in (self.taking() if self.is_typed else self.guard()) + self.lines
             )
             + "\n"
         )
+
+    def texts(self, paths: Sequence[str]) -> str:
+        """Write a function that gives the values at paths as texts, empty where there are none."""
+        values = []
+        for path in paths:
+            reachable = [chain for chain in fields.WAYS[path] if self.reachable(chain)]
+            # a record has it under one key with dots in it, or key by key
+            values.append(f"text({self.access(reachable[0])})" if reachable else "''")
+            if len(reachable) > 1:
+                values[-1] = f"text(get(record, {path!r}))"
+        self.names["text"] = fields.label
+        lines = [*self.taking(), f"return ({', '.join(values)}{',' if values else ''})"]
+        return "def texts(record):\n" + "\n".join("    " + line for line in lines) + "\n"
+
+    def made(self, source: str, name: str) -> Any:
+        """Compile a source that was written and give the function of that name.
+
+        The source holds nothing but this module's text and the table's own words, quoted: no word of a record.
+        """
+        exec(compile(source, f"<table {self.table.name}>", "exec"), self.names)  # noqa: S102
+        return self.names[name]
 
     def need(self, plain: list[str], group: list[str], done: set[str], none: str) -> None:
         """Write that one field of a group must be there; what is only evidence is read where nothing else is."""
@@ -692,6 +648,20 @@ class _Writer:
                 f"    code = {status} or '200'" if status != "None" else "    code = '200'"
             )
             made |= {"error_type": "kind", "status_code": "code"}
+        made |= self.derived()
+        for name in ("provider", "model", "endpoint"):
+            if name in can:
+                lines.append(f"if {name} is None: {name} = 'unknown'")
+        if "final" in can:
+            lines.append("if final is None: final = True")
+        lines.append(
+            f"return (Request({', '.join(f'{key}={value}' for key, value in made.items())}),)"
+        )
+
+    def derived(self) -> dict[str, str]:
+        """Write what follows from other figures: durations from times, no tokens from a cache; give their names."""
+        can, lines = self.can, self.lines
+        made: dict[str, str] = {}
         if "started" in can:
             for name in (
                 "duration_seconds",
@@ -729,14 +699,7 @@ class _Writer:
             tokens = [name for name in ("input_tokens", "output_tokens") if name in can]
             if tokens:
                 lines.append(f"if not cost_usd and ({' or '.join(tokens)}): cost_usd = None")
-        for name in ("provider", "model", "endpoint"):
-            if name in can:
-                lines.append(f"if {name} is None: {name} = 'unknown'")
-        if "final" in can:
-            lines.append("if final is None: final = True")
-        lines.append(
-            f"return (Request({', '.join(f'{key}={value}' for key, value in made.items())}),)"
-        )
+        return made
 
     def found(self) -> None:
         """Write the giving back of all that was found."""

@@ -88,7 +88,7 @@ class Sidecar:
             max_line_bytes=config.max_line_bytes,
             from_end=config.begin_at_end,
             health=self.health,
-            feed=self.pipeline.feed,
+            feed=self.pipeline.feed_whole,
             finish=self.pipeline.finish,
         )
         self.health.prices_timestamp_seconds = self.book.timestamp_seconds
@@ -183,18 +183,18 @@ class Sidecar:
     def step(self, budget_bytes: int = STEP_BYTES) -> bool:
         """Read and count what is there, at most `budget_bytes` of each file; True where there may be more."""
         is_busy = False
-        for source, lines, too_long in self.follower.read(budget_bytes):
-            self.pipeline.feed(source, lines, too_long)
+        for source, whole, too_long in self.follower.read(budget_bytes):
+            self.pipeline.feed_whole(source, whole, too_long)
             is_busy = True
         return is_busy
 
     def feed_standard_input(self, data: bytes) -> None:
         """Count bytes of standard input; none is its end."""
         if data:
-            lines = self._stdin_lines.feed(data)
+            whole = self._stdin_lines.whole(data)
             self.health.read_bytes += len(data)
             too_long, self._stdin_lines.too_long = self._stdin_lines.too_long, 0
-            self.pipeline.feed(self._stdin_source, lines, too_long)
+            self.pipeline.feed_whole(self._stdin_source, whole, too_long)
         else:
             self.pipeline.finish(self._stdin_source, self._stdin_lines.finish())
 

@@ -50,6 +50,17 @@ def cri(line: bytes) -> tuple[str, bool, bytes] | None:
     return match[1].decode(), match[2] == b"F", match[3]
 
 
+_CRI_WHOLE = re.compile(
+    rb"^\d{4}-\d\d-\d\dT[^ \n]+ (?:stdout|stderr) F(?::[^ \n]*)? ", re.MULTILINE
+)
+
+
+def stripped(whole: bytes, number: int) -> bytes | None:
+    """Take so many CRI lines out of their wrappers at once; `None` where not all of them are unsplit CRI lines."""
+    text, count = _CRI_WHOLE.subn(b"", whole)
+    return text if count == number else None
+
+
 def docker(record: Any) -> tuple[str, bool, bytes] | None:
     """Give (stream, whether the line ends here, text) of a Docker json-file record; `None` where it is none."""
     if type(record) is not dict or len(record) > 4:

@@ -10,8 +10,10 @@ import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import unquote
+
+import msgspec
 
 MAX_COUNT = 2**53 - 1
 """The largest count believed: beyond it a JSON number is not exact in most programs."""
@@ -151,6 +153,11 @@ def duration(value: Any) -> float | None:
     return total if end == len(text) and text and total <= MAX_SECONDS else None
 
 
+_AWARE = Annotated[datetime, msgspec.Meta(tz=True)]
+FIRST_TIMESTAMP = 94694400.0
+"""1973: what is told to be earlier is a zero time (Go's, the epoch's)."""
+
+
 def timestamp(value: Any) -> float | None:
     """Read a point in time as Unix seconds: ISO 8601 text, or an epoch number in s, ms, µs or ns.
 
@@ -159,10 +166,9 @@ def timestamp(value: Any) -> float | None:
     """
     if type(value) is str:
         try:
-            when = datetime.fromisoformat(value)
-            if when.tzinfo is not None and when.year > 1972:  # what most loggers write
-                return when.timestamp()
-        except (ValueError, OverflowError):
+            # what most loggers write; more digits than microseconds are rounded
+            when = msgspec.convert(value, _AWARE)
+        except msgspec.ValidationError:
             if len(value) > 40:
                 return None
             if value[:1].isdigit() and value.replace(".", "", 1).isdigit() and value.isascii():
@@ -173,9 +179,11 @@ def timestamp(value: Any) -> float | None:
                 when = datetime.fromisoformat(text)
             except ValueError:
                 return None
-        if when.year <= 1972:  # Go's zero time
+        try:
+            found = (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
+        except OverflowError:
             return None
-        return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
+        return found if found >= FIRST_TIMESTAMP else None
     if type(value) is int or type(value) is float:
         for limit, divisor in ((1e11, 1.0), (1e14, 1e3), (1e17, 1e6), (1e20, 1e9)):
             if 1e8 * divisor <= value < limit:
@@ -204,6 +212,15 @@ def cents(value: Any) -> Decimal | None:
 def text(value: Any) -> str | None:
     """Take a text that is not empty, without the space around it, at most `MAX_TEXT` characters."""
     return (value.strip()[:MAX_TEXT] or None) if type(value) is str else None
+
+
+def label(value: Any) -> str:
+    """Write a value as an extra label; objects and arrays are none."""
+    if value is None or type(value) in (dict, list):
+        return ""
+    if value is True or value is False:
+        return "true" if value else "false"
+    return str(value)
 
 
 def flag(value: Any) -> bool | None:

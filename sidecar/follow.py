@@ -92,7 +92,7 @@ class Follower:
         max_line_bytes: int,
         from_end: bool,
         health: Health,
-        feed: Callable[[Source, list[bytes], int], None],
+        feed: Callable[[Source, bytes, int], None],
         finish: Callable[[Source, bytes | None], None],
     ) -> None:
         self._patterns = patterns
@@ -268,8 +268,8 @@ class Follower:
         """Look only at the files that are open: have they grown?"""
         self._check_open(now)
 
-    def read(self, budget_bytes: int) -> Iterator[tuple[Source, list[bytes], int]]:
-        """Give (source, lines, lines too long) of each file that has grown, at most `budget_bytes` of each.
+    def read(self, budget_bytes: int) -> Iterator[tuple[Source, bytes, int]]:
+        """Give (source, whole lines, lines too long) of each file that has grown, at most `budget_bytes` of each.
 
         Between two of them all that was given out must have been counted.
         """
@@ -279,7 +279,7 @@ class Follower:
                 continue
             status = os.fstat(tail.fd)
             try:
-                lines, at_end = tail.read(budget_bytes)
+                whole, at_end = tail.read(budget_bytes)
             except OSError:
                 # no log at all (/proc/self/mem), or a failing disk: not before it changes
                 self._give_up(generation, status)
@@ -292,7 +292,7 @@ class Follower:
             self._health.read_bytes += read_bytes
             if read_bytes:
                 # also where no line has ended yet: there may be more
-                yield generation.source, lines, too_long
+                yield generation.source, whole, too_long
 
     def finish(self) -> None:
         """Give up all files; what stands at their ends without a newline is handed to `finish`."""
@@ -541,7 +541,7 @@ class Follower:
                 lines = orphan.tail.lines
                 while data := packed.read(CHUNK_BYTES):
                     self._health.read_bytes += len(data)
-                    found = lines.feed(data)
+                    found = lines.whole(data)
                     too_long, lines.too_long = lines.too_long, 0
                     self._feed(orphan.source, found, too_long)
         except (OSError, EOFError, zlib.error):

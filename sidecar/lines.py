@@ -37,26 +37,33 @@ class LineSplitter:
         NULs at the start of a line are no part of it: a writer that goes on at its old offset
         after a truncation leaves a hole of them, a crashed host a run.
         """
+        lines = self.whole(data).split(b"\n")
+        lines.pop()
+        return lines
+
+    def whole(self, data: bytes) -> bytes:
+        """Give the lines that `data` completes as they stand, each with its newline."""
         if b"\0" in data:
             data = self._without_nuls(data)
-        lines = data.split(b"\n")
-        rest = lines.pop()
+        end = data.rfind(b"\n") + 1
+        if not end:
+            if data and not self.dropping:
+                self._keep(data)
+            return b""
+        whole, rest = data[:end], data[end:]
         if self.dropping:
-            if not lines:
-                return lines
             self.dropping = False
             self.too_long += 1
-            del lines[0]
-        elif lines and self._kept:
-            self._parts.append(lines[0])
-            lines[0] = b"".join(self._parts)
+            whole = whole[whole.index(b"\n") + 1 :]
+        elif self._kept:
+            whole = b"".join([*self._parts, whole])
             self._parts.clear()
             self._kept = 0
-        if lines and len(data) + len(lines[0]) > self._max_line_bytes:
-            lines = self._without_too_long(lines)
+        if len(whole) > self._max_line_bytes:
+            whole = self._without_too_long(whole)
         if rest:
             self._keep(rest)
-        return lines
+        return whole
 
     def finish(self) -> bytes | None:
         """Give the line whose newline will not come any more, if there is one."""
@@ -82,10 +89,14 @@ class LineSplitter:
             self._kept = 0
             self.dropping = True
 
-    def _without_too_long(self, lines: list[bytes]) -> list[bytes]:
+    def _without_too_long(self, whole: bytes) -> bytes:
+        lines = whole.split(b"\n")
+        lines.pop()
         fitting = [line for line in lines if len(line) <= self._max_line_bytes]
+        if len(fitting) == len(lines):
+            return whole
         self.too_long += len(lines) - len(fitting)
-        return fitting
+        return b"".join([line + b"\n" for line in fitting])
 
     def _without_nuls(self, data: bytes) -> bytes:
         if self._kept or self.dropping:

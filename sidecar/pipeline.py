@@ -10,17 +10,20 @@ from __future__ import annotations
 
 import logging
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from operator import length_hint
 from typing import Any
 
 import msgspec
 import orjson
 
 from . import envelopes
-from .compiled import MISS, LineReader
-from .fields import get
+from .batch import ERRORS, Batch
+from .compiled import Compiled
+from .fields import get, label
 from .metrics import Health, Meter
 from .request import Memory, ParseError, Parser, Record, Request, checked
+from .table import Table
 
 log = logging.getLogger("ai_sidecar")
 
@@ -73,6 +76,8 @@ class Source:
     """What is known of one file between two of its lines."""
 
     __slots__ = (
+        "batch",
+        "batch_parser",
         "fragments",
         "held",
         "held_owes",
@@ -83,17 +88,21 @@ class Source:
         "predecessor",
         "printed",
         "printed_bytes",
-        "reader",
-        "reader_name",
+        "wait",
+        "waits",
     )
 
     def __init__(self, path: str) -> None:
         self.path = path
         self.last_parser: int | None = None
         """Who claimed the last record, by place in the list of parsers."""
-        self.reader: LineReader | None = None
-        """How it reads the bytes of a line at once, where it can and nothing else may come before it."""
-        self.reader_name = ""
+        self.batch: Batch | None = None
+        """What counts many lines at once, where the parser that claimed the last one can be read so."""
+        self.batch_parser = ""
+        self.waits = 0
+        """How often in a row not all lines of a read were of known shapes."""
+        self.wait = 0
+        """How many reads are not tried at once after that."""
         self.memories: dict[str, Memory] = {}
         self.is_cri = False
         self.fragments: dict[str, list[bytes]] = {}
@@ -184,29 +193,94 @@ class Pipeline:
         self._observe = observe
         self._ids: dict[str, None] = {}
         self._blamed: set[str] = set()
+        self._batches: dict[str, Batch | None] = {}
 
     def use(self, parsers: Sequence[Installed], sources: Iterable[Source]) -> None:
         """Read what comes from now on by other parsers; each source is asked anew who claims its lines."""
         self._parsers = list(parsers)
         self._blamed.clear()
+        self._batches.clear()
         for source in sources:
             source.last_parser = None
-            source.reader = None
+            source.batch = None
+
+    def feed_whole(self, source: Source, whole: bytes, too_long: int = 0) -> None:
+        """Count whole lines of one file, each with its newline: at once, where they are of known shapes."""
+        number = whole.count(b"\n")
+        batch = source.batch
+        if source.wait:
+            source.wait -= 1
+        elif batch is not None and self._is_between_lines(source) and batch.renew():
+            text = envelopes.stripped(whole, number) if source.is_cri else whole
+            records = batch.records(text, number) if text is not None else None
+            if records is not None:
+                source.waits = 0
+                self._health.lines["too_long"] += too_long
+                lines = self._count_records(source, batch, records, whole)
+                if lines:
+                    self.feed(source, lines)
+                return
+            source.waits = min(source.waits + 1, 6)
+            source.wait = (1 << source.waits) - 1
+        lines = whole.split(b"\n")
+        lines.pop()
+        self.feed(source, lines, too_long)
+
+    def _count_records(
+        self, source: Source, batch: Batch, records: list[Any], whole: bytes | list[bytes]
+    ) -> list[bytes]:
+        """Count records of lines, those that do not fit the general way; give the lines that must wait for that."""
+        count, coming, number, done = batch.count, iter(records), len(records), 0
+        lines = whole if isinstance(whole, list) else None
+        while True:
+            missed = count(coming)
+            at = number - length_hint(coming)
+            counted = at - done - (missed is not None)
+            self._health.lines["request"] += counted
+            self._tally(source.batch_parser, counted)
+            if missed is None:
+                return []
+            if lines is None:
+                lines = whole.split(b"\n")[:-1]  # type: ignore[union-attr] # it is no list
+            self._end(source, self._line(source, lines[at - 1]))
+            done = at
+            if not self._is_between_lines(source):
+                return lines[at:]
+
+    def _is_between_lines(self, source: Source) -> bool:
+        """Tell whether no line, no record and no request of the source is unfinished."""
+        return (
+            source.held is None
+            and not source.printed
+            and not source.fragments
+            and (source.predecessor is None or not source.predecessor.fragments)
+        )
 
     def feed(self, source: Source, lines: list[bytes], too_long: int = 0) -> None:
         """Count whole lines of one file, in their order."""
-        results = self._health.lines
-        if too_long:
-            results["too_long"] += too_long
+        self._health.lines["too_long"] += too_long
         coming = iter(lines)
+        number = len(lines)
         while True:
+            batch = source.batch
             if (
-                source.reader is not None
-                and source.held is None
+                batch is not None
                 and not source.is_cri
-                and not source.printed
+                and self._is_between_lines(source)
+                and batch.renew()
             ):
-                line = self._read_at_once(source, source.reader, coming)
+                start = number - length_hint(coming)
+                records: list[Any] = []
+                line = None
+                try:
+                    records.extend(map(batch.decode, coming))
+                except ERRORS:
+                    line = lines[start + len(records)]
+                left = self._count_records(
+                    source, batch, records, lines[start : start + len(records)]
+                )
+                for one in left:
+                    self._end(source, self._line(source, one))
             else:
                 line = next(coming, None)
             if line is None:
@@ -221,26 +295,6 @@ class Pipeline:
             # a held request that this line's next record let go of was counted
             result = "request" if result == _HELD else result
             self._health.lines[result] += 1
-
-    def _read_at_once(
-        self, source: Source, read: LineReader, coming: Iterator[bytes]
-    ) -> bytes | None:
-        """Count lines that their parser reads from the bytes; give the first that it cannot."""
-        add = self._meter.add
-        count = 0
-        missed = None
-        for line in coming:
-            requests = read(line)
-            if not requests or requests is MISS:
-                missed = line
-                break
-            for request in requests:
-                add(request)
-            count += 1
-        self._health.lines["request"] += count
-        if count:
-            self._tally(source.reader_name, count)
-        return missed
 
     def _line(self, source: Source, line: bytes) -> str | None:
         """Read one line the general way; `None` where its result comes with a later one."""
@@ -315,15 +369,6 @@ class Pipeline:
         return self._text(source, line)
 
     def _text(self, source: Source, line: bytes) -> str | None:
-        if (
-            source.held is None
-            and (read := source.reader) is not None
-            and (requests := read(line)) is not MISS
-            and requests
-        ):
-            for request in requests:
-                self._count(request, (), source.reader_name)
-            return "request"
         stripped = line.strip(b" \t\r\n\0\xef\xbb\xbf")
         if not stripped:
             return "ignored"
@@ -426,7 +471,7 @@ class Pipeline:
                         # one that claims whatever has a usage must not come before the particular ones
                         source.last_parser = place if installed.is_particular else None
                         if depth == 0:
-                            self._choose_reader(source, installed)
+                            self._choose_batch(source, installed)
                         break
         if result is not None:
             return result
@@ -434,12 +479,27 @@ class Pipeline:
             return "ignored"
         return _first([self._record(source, found, depth + 1) for found in envelopes.inner(record)])
 
-    def _choose_reader(self, source: Source, installed: Installed) -> None:
-        """Read whole lines by the parser that claimed the last one, where nobody needs the record."""
-        source.reader = None
-        if source.last_parser is not None and not self._labels and self._observe is None:
-            source.reader = getattr(installed.parser, "read", None)
-            source.reader_name = installed.name
+    def _choose_batch(self, source: Source, installed: Installed) -> None:
+        """Count lines at once by the parser that claimed the last one, where nobody else may want them."""
+        if installed.name not in self._batches:
+            self._batches[installed.name] = self._batch(installed)
+        source.batch = self._batches[installed.name]
+        source.batch_parser = installed.name
+
+    def _batch(self, installed: Installed) -> Batch | None:
+        compiled = _compiled(installed)
+        if self._observe is not None or compiled is None or not compiled.is_plain:
+            return None
+        rivals: list[Table] = []
+        if not installed.is_particular:
+            # ours know their own formats; of a stranger's parser it is known only where it is a table
+            for other in self._parsers:
+                if other is not installed and not other.is_ours:
+                    theirs = _compiled(other)
+                    if theirs is None:
+                        return None
+                    rivals += theirs.tables
+        return Batch(compiled, self._meter, self._labels, rivals)
 
     def _ask(self, source: Source, place: int, record: Record) -> str | None:
         installed = self._parsers[place]
@@ -515,10 +575,10 @@ def _first(results: list[str]) -> str:
     return "ignored"
 
 
+def _compiled(installed: Installed) -> Compiled | None:
+    found = getattr(installed.parser, "compiled", None)
+    return found if isinstance(found, Compiled) else None
+
+
 def _label(record: Record, path: str) -> str:
-    value = record.get(path) if path in record else get(record, path)
-    if value is None or isinstance(value, (dict, list)):
-        return ""
-    if value is True or value is False:
-        return "true" if value else "false"
-    return str(value)
+    return label(record.get(path) if path in record else get(record, path))

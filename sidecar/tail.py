@@ -106,7 +106,7 @@ class Tail:
         start = max(0, self.offset - TAIL_BYTES)
         return digest(os.pread(self.fd, self.offset - start, start)) != self._tail
 
-    def read(self, budget_bytes: int) -> tuple[list[bytes], bool]:
+    def read(self, budget_bytes: int) -> tuple[bytes, bool]:
         """Give the whole lines of at most `budget_bytes` more, and whether the end was reached."""
         found: list[bytes] = []
         left = budget_bytes
@@ -125,12 +125,12 @@ class Tail:
             left -= len(data)
             self.offset += len(data)
             self.read_bytes += len(data)
-            found.extend(self.lines.feed(data))
+            found.append(self.lines.whole(data))
             if data[-1] == 0 and not data.strip(b"\0"):
                 left = min(left, self._skip_hole())
         if left != budget_bytes:
             self.prove()
-        return found, at_end
+        return b"".join(found), at_end
 
     def _skip_hole(self) -> int:
         """Jump over a hole: a sparse gigabyte of NULs is not worth reading. Gives the budget that is left."""

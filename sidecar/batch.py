@@ -1,0 +1,307 @@
+"""Counts many lines of known shapes at once, without making records or requests of them.
+
+A table tells where its figures are. Of the shapes of record that a log has shown, one Struct is made with all their
+keys; the lines of a read are decoded into it together, and a written loop adds them to their series. Whatever does
+not fit (a key nobody has seen, a value of another type, a record that may be no request) is read the general way,
+and both give the same: a test holds them against each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from datetime import datetime
+from types import NoneType
+from typing import Any
+
+import msgspec
+
+from . import fields, fold, metrics
+from .compiled import KIND_OF_READ, Compiled, Keys, Writer, may_be_a_member, may_claim
+from .metrics import Meter
+from .prices import Price
+from .series import Series
+from .table import EVIDENCE, FIELDS, PLAIN, At, Sum, Table, all_takes, chains_of, finish
+
+MAX_MEMBERS = 256
+"""Keys of all shapes together; more is no log whose lines are alike."""
+MAX_CELLS = 4096
+"""Spellings of labels that lead to a series at once."""
+MAX_SPELLING = 300
+"""Characters of one such spelling."""
+
+_LABELS = frozenset(
+    {"provider", "model", "endpoint", "status_code", "error", "outcome", "finish_reason"}
+)
+"""Fields that tell which series a request belongs to."""
+_SCALARS = (str | None, int | None, bool | None)
+"""Types of which two values are equal only where they are spelt alike."""
+_TYPES_OF_READ: dict[str, set[type]] = {
+    "count": {int},
+    "cost": {float, int},
+    "timestamp": {datetime},
+    **{unit: {float, int} for unit in ("s", "ms", "us", "ns")},
+}
+ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What decoding raises for a line that does not fit."""
+
+Seen = Mapping[tuple[str, ...], set[type]]
+"""Where a value is → the types it had."""
+Count = Callable[[Iterator[Any]], Any]
+"""Counts records until one that is to be read the general way, and gives that one; `None` at the end."""
+
+
+class Batch:
+    """Counts the lines of one parser; `decode` and `count` change as the parser meets new shapes."""
+
+    def __init__(
+        self, compiled: Compiled, meter: Meter, labels: Sequence[str], rivals: Sequence[Table]
+    ) -> None:
+        """`labels` are the paths of extra labels, `rivals` the tables that may want a record of a known shape."""
+        self._compiled, self._meter = compiled, meter
+        self._labels, self._rivals = labels, rivals
+        self._shapes, self._epoch = 0, -1
+        self._is_written = False
+        self._decode_lines: Callable[[bytes], list[Any]] = _decode_none
+        self.decode: Callable[[bytes], Any] = _decode_none
+        """Make a record of a line; one of `ERRORS` where it is not of a known shape."""
+        self.count: Count = lambda records: next(records, None)
+
+    def renew(self) -> bool:
+        """Take in the shapes that came since; tell whether any lines can be read."""
+        if self._shapes != len(self._compiled.shown) or self._epoch != self._meter.epoch:
+            self._shapes, self._epoch = len(self._compiled.shown), self._meter.epoch
+            self._write()
+        return self._is_written
+
+    def records(self, whole: bytes, number: int) -> list[Any] | None:
+        """Make a record of each of so many whole lines; `None` where they are not all of known shapes."""
+        try:
+            records = self._decode_lines(whole)
+        except ERRORS:
+            return None
+        # two records on one line, or one on two lines, are read the general way
+        return records if len(records) == number else None
+
+    def _write(self) -> None:
+        """Write the decoder and the loop for all the shapes shown, where they can be read so."""
+        self._is_written = False
+        table = self._compiled.tables[0]
+        union = _union(self._compiled, self._rivals)
+        if union is None:
+            return
+        known, seen = union
+        kinds = _kinds(table, known, seen)
+        finder = Writer(table, known, kinds)
+        find_source = finder.source(gives_found=True)
+        labels = Writer(table, known, kinds)
+        label_source = labels.texts(self._labels)
+        loop = Writer(table, known, kinds)
+        loop_source = _loop_source(loop, self._labels)
+        if any(
+            "(record," in source or "(record)" in source or "record.get(" in source
+            for source in (
+                find_source.partition("\n")[2],
+                label_source.partition("\n")[2],
+                loop_source.replace("slow(record, raw)", "").partition("\n")[2],
+            )
+        ):
+            # some place can only be found in a dict
+            return
+        structs = _struct(known, kinds, {*finder.taken, *loop.taken, *labels.taken})
+        cells: dict[Any, tuple[Series, Price | None, int]] = {}
+        for writer in (finder, labels, loop):
+            writer.names |= {
+                f"no_{writer.taken[chain]}": structs[chain]() for chain in known if chain
+            }
+        find = finder.made(find_source, "take")
+        extra = labels.made(label_source, "texts")
+        loop.names = {**vars(metrics), **loop.names, "meter": self._meter, "cells": cells}
+        loop.names["slow"] = _slow(table, find, extra, self._meter, cells)
+        self.count = loop.made(loop_source, "count")
+        decoder = msgspec.json.Decoder(structs[()])
+        self._decode_lines, self.decode = decoder.decode_lines, decoder.decode
+        self._is_written = True
+
+
+def _decode_none(_: bytes) -> Any:
+    raise msgspec.DecodeError("no shape is known")
+
+
+def _union(compiled: Compiled, rivals: Sequence[Table]) -> tuple[Keys, Seen] | None:
+    """Give the keys of all shapes shown together, and the types that were seen; `None` where there are none."""
+    known: dict[tuple[str, ...], dict[str, None]] = {}
+    seen: dict[tuple[str, ...], set[type]] = {}
+    for keys, kinds in compiled.shown.values():
+        top = frozenset(keys[()])
+        if any(may_claim(rival, top) for rival in rivals):
+            # another parser may want such a record, by what it says
+            continue
+        if any(not names and kinds.get(chain) is not NoneType for chain, names in keys.items()):
+            # an object in other shapes, but not in this one
+            continue
+        for chain, keys_there in keys.items():
+            if keys_there:
+                known.setdefault(chain, {}).update(dict.fromkeys(keys_there))
+        for chain, kind in kinds.items():
+            seen.setdefault(chain, set()).add(kind)
+    table = compiled.tables[0]
+    read_whole = {chain for take in all_takes(table) for chain in chains_of(take)}
+    read_whole.update(
+        chain for path, _ in (*table.when, *table.unless) for chain in fields.WAYS[path]
+    )
+    # an object that is also read as a whole stays a dict, with all that is in it
+    whole = [chain for chain in known if chain and chain in read_whole]
+    union = {
+        at: tuple(inside)
+        for at, inside in sorted(known.items(), key=lambda one: len(one[0]))
+        if not any(at[: len(chain)] == chain for chain in whole)
+    }
+    members = [name for inside in union.values() for name in inside]
+    if (
+        () not in union
+        or "log" in union[()]  # it may be Docker's wrapper, and that comes first
+        or len(members) > MAX_MEMBERS
+        or not all(map(may_be_a_member, members))
+    ):
+        return None
+    return union, seen
+
+
+def _kinds(table: Table, known: Keys, seen: Seen) -> dict[tuple[str, ...], Any]:
+    """Tell as what each value is decoded: by the one way in which it is read, else by the types seen."""
+    ways: dict[tuple[str, ...], set[str]] = {}
+    for take in all_takes(table):
+        parts = take.parts if isinstance(take, Sum) else (take,) if isinstance(take, At) else ()
+        for part in parts:
+            for chain in part.chains:
+                for depth in range(1, len(chain)):
+                    # an object may stand there
+                    ways.setdefault(chain[:depth], set()).add("object")
+                ways.setdefault(chain, set()).add(part.read)
+    for path, _ in (*table.when, *table.unless):
+        for chain in fields.WAYS[path]:
+            ways.setdefault(chain, set()).add("condition")
+    kinds: dict[tuple[str, ...], Any] = {}
+    for at, keys in known.items():
+        for key in keys:
+            chain = (*at, key)
+            types = seen.get(chain, set()) - {NoneType}
+            read = ways.get(chain, set())
+            way = next(iter(read)) if len(read) == 1 else ""
+            if way in KIND_OF_READ and types <= _TYPES_OF_READ[way]:
+                kinds[chain] = KIND_OF_READ[way]
+            elif types and types <= {str, datetime}:
+                kinds[chain] = str | None
+            elif types == {int}:
+                kinds[chain] = int | None
+            elif types == {bool}:
+                kinds[chain] = bool | None
+    return kinds
+
+
+def _loop_source(writer: Writer, labels: Sequence[str]) -> str:
+    """Write the loop that counts records; whatever tells their labels is looked up together, as it stands."""
+    table = writer.table
+    spelling: dict[str, None] = {}
+    for chain in _label_chains(table, labels):
+        if not writer.reachable(chain):
+            continue
+        while chain[:-1] not in writer.known:
+            chain = chain[:-1]
+        value = writer.access(chain)
+        if writer.kinds.get(chain) not in _SCALARS:
+            value = f"None if {value} is None else repr({value})"
+        spelling[value] = None
+    for name in FIELDS:
+        if name not in _LABELS and name not in EVIDENCE:
+            writer.field(name)
+    writer.parts()
+    figures = {name: name for name in PLAIN if name in writer.can} | writer.derived()
+    enough = []
+    for place, group in enumerate(table.needs):
+        missing = [f"{name} is None" for name in group if name in writer.can]
+        enough.append(
+            f"if missing & {1 << place} and {' and '.join(missing) or 'True'}: return record"
+        )
+    lines = [
+        *writer.taking(),
+        f"raw = ({', '.join(spelling)}{',' if spelling else ''})",
+        "cell = cells.get(raw)",
+        "if cell is None:",
+        "    if slow(record, raw): return record",
+        "    continue",
+        *writer.lines,
+        "series, price, missing = cell",
+        *(["if missing:", *("    " + line for line in enough)] if enough else []),
+        *fold.inlined(Meter.add, "series", figures, "meter"),
+    ]
+    return "def count(records):\n    for record in records:\n" + "\n".join(
+        "        " + line for line in lines
+    )
+
+
+def _label_chains(table: Table, labels: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    for name in sorted(_LABELS):
+        for take in table.sources.get(name, ()):
+            yield from chains_of(take)
+    for path, _ in (*table.when, *table.unless):
+        yield from fields.WAYS[path]
+    for path in labels:
+        yield from fields.WAYS[path]
+
+
+def _slow(
+    table: Table,
+    find: Callable[[Any], dict[str, Any] | None],
+    extra: Callable[[Any], tuple[str, ...]],
+    meter: Meter,
+    cells: dict[Any, tuple[Series, Price | None, int]],
+) -> Callable[[Any, Any], bool]:
+    """Make what counts a record whose labels are spelt as none before; True where it is to be read the general way."""
+
+    def slow(record: Any, raw: tuple[Any, ...]) -> bool:
+        found = find(record)
+        if found is None or not table.is_enough(found):
+            return True
+        request = finish(found)
+        values = extra(record)
+        meter.add(request, values)
+        cell = meter.cell(request, values)
+        if cell is not None and sum([len(one) for one in raw if type(one) is str]) <= MAX_SPELLING:
+            if len(cells) >= MAX_CELLS:
+                cells.clear()
+            missing = sum(
+                1 << place
+                for place, group in enumerate(table.needs)
+                if not any(name in found for name in group if name in _LABELS)
+            )
+            cells[raw] = (*cell, missing)
+        return False
+
+    return slow
+
+
+def _struct(
+    known: Keys, kinds: Mapping[tuple[str, ...], Any], taken: Container[tuple[str, ...]]
+) -> dict[tuple[str, ...], Any]:
+    """Make a Struct for each object, with its keys in the order of the lines, which is fastest to decode."""
+    structs: dict[tuple[str, ...], Any] = {}
+    for chain in sorted(known, key=len, reverse=True):
+        members: list[tuple[str, Any, Any]] = []
+        for number, key in enumerate(known[chain]):
+            inner = (*chain, key)
+            if inner in structs:
+                kind = structs[inner] | None
+            elif inner in taken:
+                kind = kinds.get(inner, Any)
+            else:
+                kind = msgspec.Raw
+            members.append((f"f{number}", kind, msgspec.Raw() if kind is msgspec.Raw else None))
+        structs[chain] = msgspec.defstruct(
+            "Shape",
+            members,
+            rename={f"f{number}": key for number, key in enumerate(known[chain])},
+            forbid_unknown_fields=True,
+            gc=False,
+        )
+    return structs
