@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from . import fields, fold, metrics
-from .compiled import KIND_OF_READ, Compiled, Keys, Writer, may_be_a_member, may_claim
+from .compiled import KIND_OF_READ, Compiled, Keys, Kinds, Writer, may_be_a_member, may_claim
 from .metrics import Meter
 from .prices import Price
 from .series import Series
@@ -85,8 +85,9 @@ class Batch:
     def _write(self) -> None:
         """Write the decoder and the loop for all the shapes shown, where they can be read so."""
         self._is_written = False
-        table = self._compiled.tables[0]
-        union = _union(self._compiled, self._rivals)
+        shown = _without_rivals(self._compiled, self._rivals)
+        table = self._compiled.tables[0].within({key for keys, _ in shown for key in keys[()]})
+        union = _union(table, shown)
         if union is None:
             return
         known, seen = union
@@ -96,7 +97,7 @@ class Batch:
         labels = Writer(table, known, kinds)
         label_source = labels.texts(self._labels)
         loop = Writer(table, known, kinds)
-        loop_source = _loop_source(loop, self._labels)
+        loop_source = _loop_source(loop, self._labels, self._meter.constants)
         if any(
             "(record," in source or "(record)" in source or "record.get(" in source
             for source in (
@@ -115,7 +116,8 @@ class Batch:
             }
         find = finder.made(find_source, "take")
         extra = labels.made(label_source, "texts")
-        loop.names = {**vars(metrics), **loop.names, "meter": self._meter, "cells": cells}
+        loop.names = {**vars(metrics), **loop.names, "self": self._meter, "cells": cells}
+        loop.names["seconds_of"] = fields.seconds_of
         loop.names["slow"] = _slow(table, find, extra, self._meter, cells)
         self.count = loop.made(loop_source, "count")
         decoder = msgspec.json.Decoder(structs[()])
@@ -127,15 +129,20 @@ def _decode_none(_: bytes) -> Any:
     raise msgspec.DecodeError("no shape is known")
 
 
-def _union(compiled: Compiled, rivals: Sequence[Table]) -> tuple[Keys, Seen] | None:
-    """Give the keys of all shapes shown together, and the types that were seen; `None` where there are none."""
+def _without_rivals(compiled: Compiled, rivals: Sequence[Table]) -> list[tuple[Keys, Kinds]]:
+    """Give the shapes shown of which no other parser may want a record, by what it says."""
+    return [
+        (keys, kinds)
+        for keys, kinds in compiled.shown.values()
+        if not any(may_claim(rival, frozenset(keys[()])) for rival in rivals)
+    ]
+
+
+def _union(table: Table, shown: Sequence[tuple[Keys, Kinds]]) -> tuple[Keys, Seen] | None:
+    """Give the keys of all shapes together, and the types that were seen; `None` where that makes no Struct."""
     known: dict[tuple[str, ...], dict[str, None]] = {}
     seen: dict[tuple[str, ...], set[type]] = {}
-    for keys, kinds in compiled.shown.values():
-        top = frozenset(keys[()])
-        if any(may_claim(rival, top) for rival in rivals):
-            # another parser may want such a record, by what it says
-            continue
+    for keys, kinds in shown:
         if any(not names and kinds.get(chain) is not NoneType for chain, names in keys.items()):
             # an object in other shapes, but not in this one
             continue
@@ -144,7 +151,6 @@ def _union(compiled: Compiled, rivals: Sequence[Table]) -> tuple[Keys, Seen] | N
                 known.setdefault(chain, {}).update(dict.fromkeys(keys_there))
         for chain, kind in kinds.items():
             seen.setdefault(chain, set()).add(kind)
-    table = compiled.tables[0]
     read_whole = {chain for take in all_takes(table) for chain in chains_of(take)}
     read_whole.update(
         chain for path, _ in (*table.when, *table.unless) for chain in fields.WAYS[path]
@@ -199,7 +205,18 @@ def _kinds(table: Table, known: Keys, seen: Seen) -> dict[tuple[str, ...], Any]:
     return kinds
 
 
-def _loop_source(writer: Writer, labels: Sequence[str]) -> str:
+def _moment(writer: Writer) -> str:
+    """Give where the one place is that tells the time of a request, decoded; nothing where it is not so simple."""
+    places = writer.table.sources.get("timestamp", ())
+    chains = [chain for take in places for chain in chains_of(take) if writer.reachable(chain)]
+    if len(chains) != 1 or "started" in writer.table.sources:
+        return ""
+    chain = chains[0]
+    is_moment = writer.kinds.get(chain) is KIND_OF_READ["timestamp"]
+    return writer.access(chain) if is_moment and chain[:-1] in writer.known else ""
+
+
+def _loop_source(writer: Writer, labels: Sequence[str], constants: Mapping[str, Any]) -> str:
     """Write the loop that counts records; whatever tells their labels is looked up together, as it stands."""
     table = writer.table
     spelling: dict[str, None] = {}
@@ -212,11 +229,22 @@ def _loop_source(writer: Writer, labels: Sequence[str]) -> str:
         if writer.kinds.get(chain) not in _SCALARS:
             value = f"None if {value} is None else repr({value})"
         spelling[value] = None
+    moment = _moment(writer)
     for name in FIELDS:
-        if name not in _LABELS and name not in EVIDENCE:
+        if name not in _LABELS and name not in EVIDENCE and not (moment and name == "timestamp"):
             writer.field(name)
     writer.parts()
     figures = {name: name for name in PLAIN if name in writer.can} | writer.derived()
+    if moment:
+        # few requests need their time as a number; the last one of a series is found without
+        figures["timestamp"] = f"seconds_of({moment})"
+        last = f"if {moment} is not None and (series.last_moment is None or {moment} > series.last_moment): series.last_moment = {moment}"
+    else:
+        last = (
+            "series.last_request = later(series.last_request, timestamp)"
+            if "timestamp" in figures
+            else ""
+        )
     enough = []
     for place, group in enumerate(table.needs):
         missing = [f"{name} is None" for name in group if name in writer.can]
@@ -233,7 +261,8 @@ def _loop_source(writer: Writer, labels: Sequence[str]) -> str:
         *writer.lines,
         "series, price, missing = cell",
         *(["if missing:", *("    " + line for line in enough)] if enough else []),
-        *fold.inlined(Meter.add, "series", figures, "meter"),
+        last,
+        *fold.inlined(Meter.add, "series.count += 1", figures, constants),
     ]
     return "def count(records):\n    for record in records:\n" + "\n".join(
         "        " + line for line in lines

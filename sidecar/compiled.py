@@ -202,7 +202,7 @@ class Compiled:
                 self.finds[id(table)] = _compile_find(line), _compile_find(*table.bodies)
             find, find_body = self.finds[id(table)]
             return lambda record: table.parse_with(record, find, find_body)
-        return self.known(table, {(): shape})
+        return self.known(table.within(shape), {(): shape})
 
     def known(self, table: Table, known: Keys) -> Take:
         """Give the function for records of which these keys are known: it looks at one object more, or reads."""
@@ -466,10 +466,7 @@ class Writer:
                     f"{target} = {access} / {divisor!r} if {access} is not None else None"
                 )
             elif at.read == "timestamp":
-                self.lines += [
-                    f"{target} = {access}.timestamp() if {access} is not None else None",
-                    f"if {target} is not None and {target} < {fields.FIRST_TIMESTAMP!r}: {target} = None",
-                ]
+                self.lines.append(f"{target} = {self.name(fields.seconds_of, 'read')}({access})")
             else:
                 self.lines.append(f"{target} = {access}")
         elif at.read in _TEXTS or at.read == "status":

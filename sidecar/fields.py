@@ -158,6 +158,14 @@ FIRST_TIMESTAMP = 94694400.0
 """1973: what is told to be earlier is a zero time (Go's, the epoch's)."""
 
 
+def seconds_of(moment: datetime | None) -> float | None:
+    """Give a time with its zone as Unix seconds; `None` for a zero time."""
+    if moment is None:
+        return None
+    found = moment.timestamp()
+    return found if found >= FIRST_TIMESTAMP else None
+
+
 def timestamp(value: Any) -> float | None:
     """Read a point in time as Unix seconds: ISO 8601 text, or an epoch number in s, ms, µs or ns.
 
@@ -179,11 +187,7 @@ def timestamp(value: Any) -> float | None:
                 when = datetime.fromisoformat(text)
             except ValueError:
                 return None
-        try:
-            found = (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
-        except OverflowError:
-            return None
-        return found if found >= FIRST_TIMESTAMP else None
+        return seconds_of(when if when.tzinfo else when.replace(tzinfo=UTC))
     if type(value) is int or type(value) is float:
         for limit, divisor in ((1e11, 1.0), (1e14, 1e3), (1e17, 1e6), (1e20, 1e9)):
             if 1e8 * divisor <= value < limit:

@@ -14,37 +14,24 @@ from typing import Any
 
 
 def inlined(
-    function: Callable[..., Any], after: str, known: Mapping[str, str | None], owner: str
+    method: Callable[..., Any], first: str, known: Mapping[str, str], constants: Mapping[str, Any]
 ) -> list[str]:
-    """Give the lines of a method's body that come after the first statement that assigns the name `after`.
+    """Give the lines of a method's body from the statement `first` on.
 
-    An attribute of the name `request` is the local variable that `known` names, or `None`; `self` is the
-    name `owner`; a `return` goes on with the next turn of the loop around.
+    An attribute of the name `request` is the expression that `known` has for it, or `None`; one of `self` may be
+    a constant; a `return` goes on with the next turn of the loop around.
     """
-    tree = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
+    tree = ast.parse(textwrap.dedent(inspect.getsource(method))).body[0]
     assert isinstance(tree, ast.FunctionDef)  # noqa: S101 - a method is one
-    place = next(
-        place
-        for place, statement in enumerate(tree.body)
-        if isinstance(statement, ast.Assign) and after in _names(statement)
-    )
-    folded = _Folder(known, owner).block(tree.body[place + 1 :])
+    place = [ast.unparse(statement) for statement in tree.body].index(first)
+    folded = _Folder(known, constants).block(tree.body[place:])
     module = ast.fix_missing_locations(ast.Module(body=folded, type_ignores=[]))
     return ast.unparse(module).splitlines()
 
 
-def _names(statement: ast.Assign) -> set[str]:
-    return {
-        node.id
-        for target in statement.targets
-        for node in ast.walk(target)
-        if isinstance(node, ast.Name)
-    }
-
-
 class _Folder(ast.NodeTransformer):
-    def __init__(self, known: Mapping[str, str | None], owner: str) -> None:
-        self._known, self._owner = known, owner
+    def __init__(self, known: Mapping[str, str], constants: Mapping[str, Any]) -> None:
+        self._known, self._constants = known, constants
         self._nothing: set[str] = set()
         """Local names that are `None` here."""
         self._depth = 0
@@ -60,10 +47,9 @@ class _Folder(ast.NodeTransformer):
     def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
         if isinstance(node.value, ast.Name):
             if node.value.id == "request":
-                name = self._known.get(node.attr)
-                return ast.Constant(None) if name is None else ast.Name(name, ast.Load())
-            if node.value.id == "self":
-                return ast.Attribute(ast.Name(self._owner, ast.Load()), node.attr, node.ctx)
+                return ast.parse(self._known.get(node.attr, "None"), mode="eval").body
+            if node.value.id == "self" and node.attr in self._constants:
+                return ast.Constant(self._constants[node.attr])
         return node
 
     def visit_Name(self, node: ast.Name) -> ast.expr:

@@ -29,11 +29,11 @@ from .series import (
     RawLabels,
     Series,
     Store,
+    later,
 )
 
 _MILLISECOND_NS = 1_000_000
 _CENT = DOLLAR // 100
-_PICO_DOLLAR = DOLLAR // 10**12
 
 DURATION_MS = (10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000, 120000, 300000)
 FIRST_TOKEN_MS = (50, 100, 250, 500, 750, 1000, 2500, 5000, 10000, 30000, 60000)
@@ -429,6 +429,11 @@ class Meter:
             self._choose(cost_source)
 
     @property
+    def constants(self) -> dict[str, bool]:
+        """What `add` asks of its meter and stays as it is for an epoch."""
+        return {"_from_log": self._from_log}
+
+    @property
     def epoch(self) -> int:
         """It changes when cells that were given before hold no more."""
         return self._store.epoch
@@ -450,6 +455,7 @@ class Meter:
         if extra:
             raw += extra
         series, price = self._memo.get(raw) or self._admit(raw)
+        series.last_request = later(series.last_request, request.timestamp)
         series.count += 1
 
         trace_id = request.trace_id
@@ -479,11 +485,6 @@ class Meter:
                 trace_id,
                 request.timestamp,
             )
-        timestamp = request.timestamp
-        if timestamp is not None and 0.0 < timestamp < 1e11:
-            last = series.last_request
-            if last is None or timestamp > last:
-                series.last_request = timestamp
         left_requests = request.rate_limit_remaining_requests
         left_tokens = request.rate_limit_remaining_tokens
         if left_requests is not None or left_tokens is not None:
@@ -518,7 +519,7 @@ class Meter:
                 # a float with at most 15 digits is the decimal that it is written as: whole pico-dollars at once
                 pico = int(cost * 1e12 + 0.5)
                 if pico / 1e12 == cost:
-                    series.cost_total += pico * _PICO_DOLLAR
+                    series.cost_pico += pico
                     return
             if _add_logged_cost(series, cost):
                 return
@@ -553,7 +554,7 @@ class Meter:
                 request.audio_input_tokens,
                 request.audio_output_tokens,
                 request.reasoning_tokens,
-                timestamp,
+                request.timestamp,
             )
             series.cost_input += of_input
             series.cost_output += of_output

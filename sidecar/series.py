@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from datetime import datetime
 from operator import attrgetter
 from typing import Any
 
-from .fields import ERROR_TYPES
+from .fields import ERROR_TYPES, seconds_of
 
 OTHER = "_other"
 """The label value under which what came after the cap is counted."""
@@ -51,6 +52,8 @@ COUNTERS = (
 """What only grows. Costs in parts of a dollar (`prices.DOLLAR`), but `cost_rest` in parts of such a part
 (`COST_REST`): what is told in figures finer than that belongs to `cost_total` too."""
 
+PICO_DOLLAR = 10**18
+"""How many parts of a dollar (`prices.DOLLAR`) are a pico-dollar."""
 COST_REST = 10**370
 """How many parts of `cost_rest` make one of `cost_total`: with it, any float is exact as the decimal it is written as."""
 
@@ -96,10 +99,27 @@ _exemplars_of = attrgetter(*EXEMPLARS)
 _NOTHING: list[Any] = []
 
 
+def later(last: float | None, timestamp: float | None) -> float | None:
+    """Give the later of two times, Unix seconds; one that cannot be is none."""
+    if timestamp is None or not 0.0 < timestamp < 1e11:
+        return last
+    return timestamp if last is None or timestamp > last else last
+
+
 class Series:
     """Everything that was counted for one label set; its count changes whenever anything of it does."""
 
-    __slots__ = (*COUNTERS, *HISTOGRAMS, *GAUGES, *EXEMPLARS, "labels")
+    __slots__ = (
+        *(name for name in COUNTERS if name != "cost_total"),
+        *HISTOGRAMS,
+        *(name for name in GAUGES if name != "last_request"),
+        *EXEMPLARS,
+        "_cost_total",
+        "_last_request",
+        "cost_pico",
+        "labels",
+        "last_moment",
+    )
 
     count: int
     input_tokens: int
@@ -116,7 +136,9 @@ class Series:
     cost_cache_read: int
     cost_cache_write: int
     cost_audio: int
-    cost_total: int
+    _cost_total: int
+    cost_pico: int
+    """What the log told in whole pico-dollars and is not in `cost_total` yet: a number that is added up fast."""
     cost_rest: int
     unpriced: int
     client_cache_hits: int
@@ -124,7 +146,9 @@ class Series:
     times_to_first_token: list[int] | None
     times_per_output_token: list[int] | None
     batch_sizes: list[int] | None
-    last_request: float | None
+    _last_request: float | None
+    last_moment: datetime | None
+    """A time that is not in `last_request` yet."""
     remaining_requests: int | None
     remaining_requests_order: int | None
     remaining_tokens: int | None
@@ -134,10 +158,36 @@ class Series:
 
     def __init__(self, labels: Labels) -> None:
         self.labels = labels
+        self.cost_pico = 0
+        self.last_moment = None
         for name in COUNTERS:
             setattr(self, name, 0)
         for name in (*HISTOGRAMS, *GAUGES, *EXEMPLARS):
             setattr(self, name, None)
+
+    @property
+    def cost_total(self) -> int:
+        """What the log told as the cost of requests, without its parts."""
+        if self.cost_pico:
+            self._cost_total += self.cost_pico * PICO_DOLLAR
+            self.cost_pico = 0
+        return self._cost_total
+
+    @cost_total.setter
+    def cost_total(self, parts: int) -> None:
+        self._cost_total, self.cost_pico = parts, 0
+
+    @property
+    def last_request(self) -> float | None:
+        """When the latest request ended, Unix seconds."""
+        if self.last_moment is not None:
+            self._last_request = later(self._last_request, seconds_of(self.last_moment))
+            self.last_moment = None
+        return self._last_request
+
+    @last_request.setter
+    def last_request(self, timestamp: float | None) -> None:
+        self._last_request, self.last_moment = timestamp, None
 
     def dump(self) -> list[Any]:
         """Give JSON values from which `load` makes the same series, every number exact."""

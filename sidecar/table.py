@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -231,6 +231,15 @@ class Table:
             sources=sources,
             **flags,
         )
+
+    def within(self, keys: Iterable[str]) -> Table:
+        """Give the part of the table that can be found in records with these keys: the same for them, and smaller."""
+        places = {place[0]: place for key in (*keys, None) for place in self.by_key.get(key, ())}
+        sources: dict[str, list[At | Sum | Const]] = {}
+        for order in sorted(places):
+            _, name, take = places[order]
+            sources.setdefault(name, []).append(take)
+        return replace(self, sources={name: tuple(takes) for name, takes in sources.items()})
 
     @property
     def tells_twice(self) -> bool:
