@@ -61,7 +61,7 @@ class Batch:
         self._labels, self._rivals = labels, rivals
         self._shapes, self._epoch = 0, -1
         self._is_written = False
-        self._decode_lines: Callable[[bytes], list[Any]] = _decode_none
+        self._decode_lines: Callable[[bytes | str], list[Any]] = _decode_none
         self.decode: Callable[[bytes], Any] = _decode_none
         """Make a record of a line; one of `ERRORS` where it is not of a known shape."""
         self.count: Count = lambda records: next(records, None)
@@ -73,7 +73,7 @@ class Batch:
             self._write()
         return self._is_written
 
-    def records(self, whole: bytes, number: int) -> list[Any] | None:
+    def records(self, whole: bytes | str, number: int) -> list[Any] | None:
         """Make a record of each of so many whole lines; `None` where they are not all of known shapes."""
         try:
             records = self._decode_lines(whole)
@@ -125,7 +125,7 @@ class Batch:
         self._is_written = True
 
 
-def _decode_none(_: bytes) -> Any:
+def _decode_none(_: bytes | str) -> Any:
     raise msgspec.DecodeError("no shape is known")
 
 

@@ -418,9 +418,9 @@ class Writer:
         if v == "v":
             self.lines.append(f"v = {access}")
         if read == "count":
-            self.names["count"] = fields.count
+            self.names["read_count"] = fields.count
             self.lines.append(
-                f"{target} = {v} if type({v}) is int and 0 <= {v} <= {fields.MAX_COUNT} else None if {v} is None else count({v})"
+                f"{target} = {v} if type({v}) is int and 0 <= {v} <= {fields.MAX_COUNT} else None if {v} is None else read_count({v})"
             )
         elif read in fields.UNITS:
             reader = self.name(READERS[read], "read")
@@ -442,9 +442,9 @@ class Writer:
             reader = self.name(fields.timestamp, "read")
             self.lines.append(f"{target} = None if {v} is None else {reader}({v})")
         elif read == "cost":
-            self.names["cost"] = fields.cost
+            self.names["read_cost"] = fields.cost
             self.lines.append(
-                f"{target} = {v} if type({v}) is float and 0.0 <= {v} < 1e12 else cost({v})"
+                f"{target} = {v} if type({v}) is float and 0.0 <= {v} < 1e12 else read_cost({v})"
             )
         else:
             reader = self.name(READERS[read], "read")
@@ -593,7 +593,11 @@ class Writer:
             if len(reachable) > 1:
                 values[-1] = f"text(get(record, {path!r}))"
         self.names["text"] = fields.label
-        lines = [*self.taking(), f"return ({', '.join(values)}{',' if values else ''})"]
+        lines = [
+            *self.taking(),
+            *self.lines,
+            f"return ({', '.join(values)}{',' if values else ''})",
+        ]
         return "def texts(record):\n" + "\n".join("    " + line for line in lines) + "\n"
 
     def made(self, source: str, name: str) -> Any:

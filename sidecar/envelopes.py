@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
+import msgspec
 import orjson
 
 from .fields import get
@@ -50,15 +51,51 @@ def cri(line: bytes) -> tuple[str, bool, bytes] | None:
     return match[1].decode(), match[2] == b"F", match[3]
 
 
-_CRI_WHOLE = re.compile(
-    rb"^\d{4}-\d\d-\d\dT[^ \n]+ (?:stdout|stderr) F(?::[^ \n]*)? ", re.MULTILINE
-)
+class _DockerLine(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    log: str
+    stream: Literal["stdout", "stderr"]
+    time: msgspec.Raw
 
 
-def stripped(whole: bytes, number: int) -> bytes | None:
+_docker_lines = msgspec.json.Decoder(_DockerLine).decode_lines
+
+
+def cri_texts(whole: bytes, number: int) -> bytes | None:
     """Take so many CRI lines out of their wrappers at once; `None` where not all of them are unsplit CRI lines."""
-    text, count = _CRI_WHOLE.subn(b"", whole)
-    return text if count == number else None
+    lines = whole.split(b"\n")
+    lines.pop()
+    first = _CRI.match(lines[0])
+    if first is None:
+        return None
+    day, space, start = lines[0][:11], lines[0].find(b" "), first.start(3)
+    mark = lines[0][space:start]
+    if first[2] != b"F" or not mark.endswith(b" "):
+        return None
+    # all as the first: the same day, a time as long, the same stream
+    texts = [
+        line[start:]
+        for line in lines
+        if line[space:start] == mark and line[:11] == day and line.find(b" ") == space
+    ]
+    if len(texts) != number:
+        return None
+    texts.append(b"")
+    return b"\n".join(texts)
+
+
+def docker_texts(whole: bytes, number: int) -> str | None:
+    """Take so many lines of Docker's out of their wrappers at once; `None` where not all of them are whole ones."""
+    try:
+        records = _docker_lines(whole)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    texts = [record.log for record in records]
+    text = "".join(texts)
+    # one newline each, and none but at the end
+    is_whole = len(texts) == number == text.count("\n") and all(
+        text.endswith("\n") for text in texts
+    )
+    return text if is_whole else None
 
 
 def docker(record: Any) -> tuple[str, bool, bytes] | None:

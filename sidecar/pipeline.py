@@ -8,7 +8,9 @@ A record that is printed over several lines, and a line that the runtime split, 
 
 from __future__ import annotations
 
+import json
 import logging
+import math
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Sequence
 from operator import length_hint
@@ -19,7 +21,7 @@ import orjson
 
 from . import envelopes
 from .batch import ERRORS, Batch
-from .compiled import Compiled
+from .compiled import MAX_KEYS, MAX_SHAPES, Compiled, may_claim
 from .fields import get, label
 from .metrics import Health, Meter
 from .request import Memory, ParseError, Parser, Record, Request, checked
@@ -45,21 +47,47 @@ _TOO_LONG = b"\0too long"
 _OPENERS = {b"{": b"}", b"[": b"]"}
 
 
+class _Skipped(msgspec.Struct):
+    pass
+
+
+_skip = msgspec.json.Decoder(_Skipped).decode
+
+
 def _decode(line: bytes) -> Any:
     """Decode a line of JSON; ValueError where it is none.
 
-    A whole number of some hundred digits is one, as it is to a parser's own reader of lines: only what it
-    stands for is not known.
+    In an object there may be bytes that are no UTF-8, and numbers beyond any float: what reads only the values
+    that it looks for never notices, so the line is one for everybody.
     """
     try:
         return orjson.loads(line)
-    except orjson.JSONDecodeError as error:
-        if "infinity" not in error.msg:
+    except orjson.JSONDecodeError:
+        if line[:1] != b"{":
             raise
     try:
-        return msgspec.json.decode(line)
+        _skip(line)
+        return json.loads(line.decode("utf-8", "replace"), parse_int=_whole)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError("expected JSON") from error
+
+
+_raw_lines = msgspec.json.Decoder(msgspec.Raw).decode_lines
+
+
+def _several(line: bytes) -> list[Any]:
+    """Decode objects that stand one after the other: of two writers whose newlines came late."""
+    if line[:1] != b"{":
+        return []
+    try:
+        parts = _raw_lines(line)
+        return [_decode(bytes(part)) for part in parts] if len(parts) > 1 else []
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError):
+        return []
+
+
+def _whole(digits: str) -> int | float:
+    return int(digits) if len(digits) <= 400 else math.inf
 
 
 class Installed(msgspec.Struct, frozen=True):
@@ -70,6 +98,7 @@ class Installed(msgspec.Struct, frozen=True):
     is_particular: bool = True
     is_ours: bool = True
     """What it gives need not be looked at before it is counted."""
+    is_users_table: bool = False
 
 
 class Source:
@@ -82,6 +111,7 @@ class Source:
         "held",
         "held_owes",
         "is_cri",
+        "is_docker",
         "last_parser",
         "memories",
         "path",
@@ -105,6 +135,8 @@ class Source:
         """How many reads are not tried at once after that."""
         self.memories: dict[str, Memory] = {}
         self.is_cri = False
+        self.is_docker = False
+        """Whether the last line was in Docker's wrapper."""
         self.fragments: dict[str, list[bytes]] = {}
         """The parts of a line that the runtime split, by stream."""
         self.predecessor: Source | None = None
@@ -194,12 +226,14 @@ class Pipeline:
         self._ids: dict[str, None] = {}
         self._blamed: set[str] = set()
         self._batches: dict[str, Batch | None] = {}
+        self._asked: dict[tuple[str, ...], Sequence[int]] = {}
 
     def use(self, parsers: Sequence[Installed], sources: Iterable[Source]) -> None:
         """Read what comes from now on by other parsers; each source is asked anew who claims its lines."""
         self._parsers = list(parsers)
         self._blamed.clear()
         self._batches.clear()
+        self._asked.clear()
         for source in sources:
             source.last_parser = None
             source.batch = None
@@ -211,7 +245,11 @@ class Pipeline:
         if source.wait:
             source.wait -= 1
         elif batch is not None and self._is_between_lines(source) and batch.renew():
-            text = envelopes.stripped(whole, number) if source.is_cri else whole
+            text: bytes | str | None = whole
+            if source.is_cri:
+                text = envelopes.cri_texts(whole, number)
+            elif source.is_docker:
+                text = envelopes.docker_texts(whole, number)
             records = batch.records(text, number) if text is not None else None
             if records is not None:
                 source.waits = 0
@@ -266,6 +304,7 @@ class Pipeline:
             if (
                 batch is not None
                 and not source.is_cri
+                and not source.is_docker
                 and self._is_between_lines(source)
                 and batch.renew()
             ):
@@ -306,7 +345,9 @@ class Pipeline:
             return self._wrapped(source, line)
         if type(record) is not dict:
             return self._value(source, record, line)
-        if "log" in record and (part := self._docker(record)) is not None:
+        part = self._docker(record) if "log" in record else None
+        source.is_docker = part is not None
+        if part is not None:
             return self._fragment(source, *part)
         return self._record(source, record, 0)
 
@@ -382,7 +423,8 @@ class Pipeline:
         try:
             record = _decode(stripped)
         except ValueError:
-            return "not_json"
+            records = _several(stripped)
+            return self._value(source, records, stripped) if records else "not_json"
         if type(record) is dict:
             if (part := self._docker(record)) is not None:
                 return self._fragment(source, *part)
@@ -464,8 +506,9 @@ class Pipeline:
         last = source.last_parser
         result = self._ask(source, last, record) if last is not None else None
         if result is None:
-            for place, installed in enumerate(parsers):
+            for place in self._places(record):
                 if place != last:
+                    installed = parsers[place]
                     result = self._ask(source, place, record)
                     if result is not None:
                         # one that claims whatever has a usage must not come before the particular ones
@@ -478,6 +521,25 @@ class Pipeline:
         if depth >= envelopes.MAX_DEPTH:
             return "ignored"
         return _first([self._record(source, found, depth + 1) for found in envelopes.inner(record)])
+
+    def _places(self, record: Record) -> Sequence[int]:
+        """Give who may claim a record, by its keys."""
+        if len(record) > MAX_KEYS:
+            return range(len(self._parsers))
+        shape = tuple(record)
+        places = self._asked.get(shape)
+        if places is None:
+            keys = frozenset(shape)
+            places = [
+                place
+                for place, installed in enumerate(self._parsers)
+                if (compiled := _compiled(installed)) is None
+                or any(may_claim(table, keys) for table in compiled.tables)
+            ]
+            if len(self._asked) >= MAX_SHAPES:
+                self._asked.clear()
+            self._asked[shape] = places
+        return places
 
     def _choose_batch(self, source: Source, installed: Installed) -> None:
         """Count lines at once by the parser that claimed the last one, where nobody else may want them."""
@@ -494,7 +556,7 @@ class Pipeline:
         if not installed.is_particular:
             # ours know their own formats; of a stranger's parser it is known only where it is a table
             for other in self._parsers:
-                if other is not installed and not other.is_ours:
+                if other.is_users_table or not other.is_ours:
                     theirs = _compiled(other)
                     if theirs is None:
                         return None

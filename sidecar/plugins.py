@@ -65,7 +65,7 @@ def load(names: Iterable[str], tables: Mapping[str, Parser]) -> list[Installed]:
     loaded: list[tuple[int, Installed]] = []
     for name in dict.fromkeys(order):
         if name in tables:
-            loaded.append((-1, Installed(name, tables[name])))
+            loaded.append((-1, Installed(name, tables[name], is_users_table=True)))
             continue
         try:
             parser = there[name].load()
