@@ -44,6 +44,7 @@ _MAX_FRAGMENTS = 256
 _TOO_LONG = b"\0too long"
 """Stands for a split line whose parts were too many bytes to be kept."""
 
+_JSON_STARTS = frozenset([bytes([byte]) for byte in b'{["-0123456789tfn'])
 _OPENERS = {b"{": b"}", b"[": b"]"}
 
 
@@ -297,33 +298,36 @@ class Pipeline:
     def feed(self, source: Source, lines: list[bytes], too_long: int = 0) -> None:
         """Count whole lines of one file, in their order."""
         self._health.lines["too_long"] += too_long
-        coming = iter(lines)
-        number = len(lines)
-        while True:
+        fitting: list[bytes] = []
+        records: list[Any] = []
+        for line in lines:
             batch = source.batch
             if (
                 batch is not None
+                # what has it not is of no known shape: most lines of a log that is not ours alone
+                and batch.needle in line
                 and not source.is_cri
                 and not source.is_docker
                 and self._is_between_lines(source)
                 and batch.renew()
             ):
-                start = number - length_hint(coming)
-                records: list[Any] = []
-                line = None
                 try:
-                    records.extend(map(batch.decode, coming))
+                    records.append(batch.decode(line))
                 except ERRORS:
-                    line = lines[start + len(records)]
-                left = self._count_records(
-                    source, batch, records, lines[start : start + len(records)]
-                )
-                for one in left:
-                    self._end(source, self._line(source, one))
-            else:
-                line = next(coming, None)
-            if line is None:
-                return
+                    pass
+                else:
+                    fitting.append(line)
+                    continue
+            if records:
+                self._count_fitting(source, records, fitting)
+                records, fitting = [], []
+            self._end(source, self._line(source, line))
+        if records:
+            self._count_fitting(source, records, fitting)
+
+    def _count_fitting(self, source: Source, records: list[Any], lines: list[bytes]) -> None:
+        assert source.batch is not None  # noqa: S101 - it made the records
+        for line in self._count_records(source, source.batch, records, lines):
             self._end(source, self._line(source, line))
 
     def _end(self, source: Source, result: str | None) -> None:
@@ -337,7 +341,7 @@ class Pipeline:
 
     def _line(self, source: Source, line: bytes) -> str | None:
         """Read one line the general way; `None` where its result comes with a later one."""
-        if source.is_cri or source.printed:
+        if source.is_cri or source.printed or line[:1] not in _JSON_STARTS:
             return self._wrapped(source, line)
         try:
             record = _decode(line)
@@ -420,6 +424,8 @@ class Pipeline:
         if stripped[-1:] == b"," and stripped[:1] == b"{":
             # an element of an array that is printed with one element on each line
             stripped = stripped[:-1]
+        if stripped[:1] not in _JSON_STARTS:
+            return "not_json"
         try:
             record = _decode(stripped)
         except ValueError:
