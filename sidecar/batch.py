@@ -75,14 +75,12 @@ class Batch:
             self._write()
         return self._is_written
 
-    def records(self, whole: bytes | str, number: int) -> list[Any] | None:
-        """Make a record of each of so many whole lines; `None` where they are not all of known shapes."""
+    def records(self, whole: bytes | str) -> list[Any] | None:
+        """Make a record of each object in whole lines; `None` where they are not all of known shapes."""
         try:
-            records = self._decode_lines(whole)
+            return self._decode_lines(whole)
         except ERRORS:
             return None
-        # two records on one line, or one on two lines, are read the general way
-        return records if len(records) == number else None
 
     def _write(self) -> None:
         """Write the decoder and the loop for all the shapes shown, where they can be read so."""

@@ -23,6 +23,7 @@ from . import envelopes
 from .batch import ERRORS, Batch
 from .compiled import MAX_KEYS, MAX_SHAPES, Compiled, may_claim
 from .fields import get, label
+from .lines import has_lines, split
 from .metrics import Health, Meter
 from .request import Memory, ParseError, Parser, Record, Request, checked
 from .table import Table
@@ -241,36 +242,36 @@ class Pipeline:
 
     def feed_whole(self, source: Source, whole: bytes, too_long: int = 0) -> None:
         """Count whole lines of one file, each with its newline: at once, where they are of known shapes."""
-        number = whole.count(b"\n")
         batch = source.batch
         if source.wait:
             source.wait -= 1
         elif batch is not None and self._is_between_lines(source) and batch.renew():
-            text: bytes | str | None = whole
-            if source.is_cri:
-                text = envelopes.cri_texts(whole, number)
-            elif source.is_docker:
-                text = envelopes.docker_texts(whole, number)
-            records = batch.records(text, number) if text is not None else None
+            records = self._records(source, batch, whole)
             if records is not None:
                 source.waits = 0
                 self._health.lines["too_long"] += too_long
-                lines = self._count_records(source, batch, records, whole)
-                if lines:
-                    self.feed(source, lines)
+                self.feed(source, self._count_records(source, batch, records, whole))
                 return
             source.waits = min(source.waits + 1, 6)
             source.wait = (1 << source.waits) - 1
-        lines = whole.split(b"\n")
-        lines.pop()
-        self.feed(source, lines, too_long)
+        self.feed(source, split(whole), too_long)
+
+    def _records(self, source: Source, batch: Batch, whole: bytes) -> list[Any] | None:
+        """Decode whole lines at once; `None` where not each of them is one record of a known shape."""
+        text: bytes | str | None = whole
+        if source.is_cri:
+            text = envelopes.cri_texts(split(whole))
+        elif source.is_docker:
+            text = envelopes.docker_texts(whole)
+        records = batch.records(text) if text is not None else None
+        # two records on one line, or one on two lines, are read the general way
+        return records if records is not None and has_lines(whole, len(records)) else None
 
     def _count_records(
-        self, source: Source, batch: Batch, records: list[Any], whole: bytes | list[bytes]
+        self, source: Source, batch: Batch, records: list[Any], lines: bytes | list[bytes]
     ) -> list[bytes]:
         """Count records of lines, those that do not fit the general way; give the lines that must wait for that."""
         count, coming, number, done = batch.count, iter(records), len(records), 0
-        lines = whole if isinstance(whole, list) else None
         while True:
             missed = count(coming)
             at = number - length_hint(coming)
@@ -279,8 +280,8 @@ class Pipeline:
             self._tally(source.batch_parser, counted)
             if missed is None:
                 return []
-            if lines is None:
-                lines = whole.split(b"\n")[:-1]  # type: ignore[union-attr] # it is no list
+            if isinstance(lines, bytes):
+                lines = split(lines)
             self._end(source, self._line(source, lines[at - 1]))
             done = at
             if not self._is_between_lines(source):
