@@ -404,7 +404,7 @@ class Loop:
         sidecar = self._sidecar
         now = time.monotonic()
         is_status_due = now - self._status_at >= STATUS_SECONDS
-        if is_status_due or any([ask.path == "/metrics" for ask in asks]):
+        if is_status_due or any(ask.path == "/metrics" for ask in asks):
             # what a page shows has been saved before
             sidecar.save()
         sidecar.health.lag_bytes = sidecar.follower.lag_bytes

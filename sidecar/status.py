@@ -135,11 +135,10 @@ def _figures(tally: Tally) -> dict[str, float | None]:
     }
 
 
-def _of_the_logs(
-    health: Health, paths: Iterable[str], files: Sequence[File]
-) -> dict[str, object]:
-    # those that are behind first, then those that changed last
-    shown = sorted(files, key=lambda one: (-one.lag_bytes, one.idle_seconds))[:MAX_FILES]
+def _of_the_logs(health: Health, paths: Iterable[str], files: Sequence[File]) -> dict[str, object]:
+    # those that are behind first, rotated ones last, of the others those that changed last
+    shown = sorted(files, key=lambda one: (-one.lag_bytes, one.is_rotated, one.idle_seconds))
+    shown = shown[:MAX_FILES]
     return {
         "paths": [_printable(path) for path in paths],
         "files": [

@@ -44,6 +44,9 @@ function duration(ms) {
   return fixed(ms / 60000, 1) + " min";
 }
 
+/** Of round figures beside a chart: no more digits than they need. */
+const brief = (text) => text.replace(/(\.\d*?)0+(?!\d)/, "$1").replace(/\.(?!\d)/, "");
+
 /** A histogram knows no more of what is over its last bound. */
 const bounded = (over) => (ms) => (ms === over ? "over " + duration(ms) : duration(ms));
 
@@ -70,8 +73,8 @@ function span(seconds) {
 const ago = (seconds) => (seconds < 1 ? "now" : span(seconds) + " ago");
 const clock = (unix, withSeconds = true) =>
   new Date(unix * 1000).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit", ...(withSeconds && { second: "2-digit" }) });
-const day = (unix) => new Date(unix * 1000).toISOString().slice(0, 10);
-const moment = (unix, now) => (now - unix < 72000 ? clock(unix) : `${day(unix)} ${clock(unix)}`);
+const day = (unix) => new Date(unix * 1000).toLocaleDateString("sv-SE"); // which is 2026-01-31
+const moment = (unix, now) => (day(unix) === day(now) ? clock(unix) : `${day(unix)} ${clock(unix)}`);
 
 // Charts: what each shows, of a slot and of the whole hour
 
@@ -79,7 +82,7 @@ const CARDS = [
   {
     id: "requests", title: "Requests", kind: "bars", format: () => count,
     big: (s) => count(s.hour.requests),
-    note: (s) => (s.hour.requests ? `${share(s.hour.errors, s.hour.requests)} failed` : `none in the last ${span(s.now - s.history.since)}`),
+    note: (s) => (s.hour.requests ? `${share(s.hour.errors, s.hour.requests)} failed` : "none yet"),
     layers: [
       { name: "answered", look: "first", of: (h, i) => h.requests[i] - h.errors[i], hour: (s) => s.hour.requests - s.hour.errors },
       { name: "failed", look: "bad", of: (h, i) => h.errors[i], hour: (s) => s.hour.errors },
@@ -136,8 +139,8 @@ class Card {
     this.note = make("p", { class: "note", id: spec.id + "-note" });
     this.paths = spec.layers.map((layer) => make("path", { class: `${spec.kind === "bars" ? "bars" : "line"} ${layer.look}` }));
     this.cursor = make("path", { class: "cursor" });
-    this.svg = make("svg", { viewBox: "0 0 120 100", preserveAspectRatio: "none", "aria-hidden": "true" },
-      make("path", { class: "grid", d: "M0 0H120M0 50H120" }), ...this.paths, this.cursor);
+    this.svg = make("svg", { preserveAspectRatio: "none", "aria-hidden": "true" },
+      make("path", { class: "grid", d: "M0 0H200M0 50H200" }), ...this.paths, this.cursor);
     this.top = make("span", { class: "top", "aria-hidden": "true" });
     this.chart = make("div", {
       class: "chart", role: "slider", tabindex: "0", "aria-label": `${spec.title}, chart of the last hour`, "aria-describedby": "how",
@@ -149,7 +152,7 @@ class Card {
     const legend = spec.layers.map((layer, i) =>
       make("li", {}, make("span", { class: "swatch " + layer.look, "aria-hidden": "true" }), layer.name + " ", this.values[i]));
     $("cards").append(make("section", { class: "card", "aria-labelledby": title },
-      make("h2", { id: title }, spec.title), this.big, this.note, this.chart,
+      make("h3", { id: title }, spec.title), this.big, this.note, this.chart,
       make("p", { class: "axis", "aria-hidden": "true" }, this.from, this.at, make("span", {}, "now")),
       make("ul", { class: "legend" }, ...legend)));
     this.listen();
@@ -184,11 +187,11 @@ class Card {
     const series = spec.layers.map((layer) => Array.from({ length: known }, (_, i) => layer.of(h, i)));
     const heights = spec.kind === "bars" ? series[0].map((_, i) => series.reduce((sum, one) => sum + one[i], 0)) : series.flat();
     const top = ceiling(Math.max(0, ...heights));
-    say(this.top, Math.max(0, ...heights) > 0 ? format(top) : "");
-    const left = h.slots - known;
+    say(this.top, Math.max(0, ...heights) > 0 ? brief(format(top)) : "");
+    const left = slots() - known;
     const paths = spec.kind === "bars" ? bars(series, left, top) : series.map((one) => line(one, left, top));
     paths.forEach((d, i) => set(this.paths[i], "d", d));
-    set(this.svg, "viewBox", `0 0 ${h.slots} 100`);
+    set(this.svg, "viewBox", `0 0 ${slots()} 100`);
     say(this.from, clock(h.start - left * h.slot_seconds, false));
     this.point(series, format);
   }
@@ -203,7 +206,7 @@ class Card {
     figures.forEach((figure, i) => say(this.values[i], figure));
     const when = cursor === null ? "" : clock(h.start + at * h.slot_seconds);
     say(this.at, when);
-    const x = h.slots - 0.5 - cursor;
+    const x = slots() - 0.5 - cursor;
     set(this.cursor, "d", cursor === null ? "" : `M${x} 0V100`);
     set(this.chart, "aria-valuemax", String(last));
     set(this.chart, "aria-valuenow", String(cursor === null ? last : at));
@@ -236,7 +239,8 @@ function line(values, left, top) {
   return d;
 }
 
-const slots = () => status?.history.slots ?? 1;
+/** How many slots a chart is wide: ten minutes at first, then all that is known, an hour at the most. */
+const slots = () => (status ? Math.max(20, status.history.requests.length) : 20);
 const cards = CARDS.map((spec) => new Card(spec));
 const reading = new (class {
   constructor() {
@@ -244,7 +248,7 @@ const reading = new (class {
     this.note = make("p", { class: "note", id: "reading-note" });
     this.list = make("ul", { class: "legend tall" });
     $("cards").append(make("section", { class: "card", "aria-labelledby": "reading-title" },
-      make("h2", { id: "reading-title" }, "Reading"), this.big, this.note, this.list));
+      make("h3", { id: "reading-title" }, "Reading"), this.big, this.note, this.list));
   }
 
   draw(s) {
@@ -252,7 +256,14 @@ const reading = new (class {
     say(this.big, s.lag_bytes ? bytes(s.lag_bytes) + " behind" : files || s.paths.includes("-") ? "Caught up" : "Waiting");
     say(this.note, files ? `${plural(files, "file")} followed, ${bytes(s.read_bytes)} read` : "for a log to be there");
     const parsers = Object.entries(s.parsers).sort((a, b) => b[1] - a[1]);
-    fill(this.list, parsers, () => make("li"), (item, [name, requests]) => say(item, `${plural(requests, "request")} read by ${name}`));
+    const unread = UNREAD.reduce((sum, result) => sum + s.lines[result], 0);
+    const texts = [
+      ...parsers.slice(0, 3).map(([name, requests]) => `${plural(requests, "request")} read by ${name}`),
+      ...(parsers.length > 3 ? [`and by ${plural(parsers.length - 3, "other parser")}`] : []),
+      `${plural(s.lines.ignored, "line")} of something else`,
+      unread ? `${plural(unread, "line")} could not be read` : "no line that could not be read",
+    ];
+    fill(this.list, texts, () => make("li"), say);
   }
 })();
 
@@ -295,7 +306,10 @@ class Table {
         const [text, more] = Array.isArray(cell) ? cell : [cell, ""];
         const td = tr.children[i];
         say(td.querySelector("bdi"), text);
-        if (i === 0) say(td.querySelector("small"), more);
+        if (i === 0) {
+          say(td.querySelector("small"), more);
+          td.querySelector("small").hidden = !more;
+        }
         else set(td, "class", [this.columns[i].startsWith("#") ? "number" : "", more].join(" ").trim());
       });
     });
@@ -309,20 +323,20 @@ class Table {
 }
 
 const models = new Table("models", "Models", ["Model", "Requests", "Failed", "p50", "p95", "p99", "First token p50", "p95", "Input tokens", "Output tokens", "Cost", "Last request"]);
-const errors = new Table("errors", "Failures", ["Model", "#Kind", "#Requests"]);
+const errors = new Table("errors", "Failures", ["Model", "Requests by kind"], "words");
 const unpriced = new Table("unpriced", "Without a price", ["Model", "#Requests"]);
 const files = new Table("files", "What is followed", ["File", "Behind", "Read", "Last change"]);
 const lines = new Table("lines", "What became of each line", ["Result", "#Lines", "Meaning"], "words");
 
 const RESULTS = {
-  request: ["counted", "a finished request"],
-  superseded: ["superseded", "a later line told the same request better"],
-  repeat: ["repeated", "its id had been counted before"],
-  ignored: ["ignored", "JSON, but no finished request that any parser knows"],
-  not_json: ["not read", "no JSON"],
-  malformed: ["not read", "a parser knows the format, but the record is broken"],
-  too_long: ["not read", "longer than --max-line-bytes"],
-  plugin_error: ["not read", "a parser failed; its traceback is in the sidecar's own log"],
+  request: "a finished request, counted",
+  superseded: "a later line told the same request better",
+  repeat: "its id had been counted before",
+  ignored: "JSON, but no finished request that any parser knows",
+  not_json: "no JSON",
+  malformed: "a parser knows the format, but the record is broken",
+  too_long: "longer than --max-line-bytes",
+  plugin_error: "a parser failed; its traceback is in the sidecar's own log",
 };
 const UNREAD = ["not_json", "malformed", "too_long", "plugin_error"];
 
@@ -345,8 +359,13 @@ function drawTables(s) {
     ? `All that was counted so far: ${plural(total.requests, "request")}, ${count(total.input_tokens)} input and ${count(total.output_tokens)} output tokens, ${dollars(total.cost_usd)}.`
     : "No request has been read yet. A line is seen as soon as it is written; ai-sidecar check FILE tells what becomes of it.", rows);
 
-  const failures = s.errors.map((e) => [[e.model, e.provider], e.error_type, count(e.requests)]);
-  errors.draw(failures.length ? (s.other_errors ? `The most frequent; ${plural(s.other_errors, "other kind")} not shown.` : "") : "No request has failed.", failures);
+  const failures = new Map();
+  for (const e of s.errors) {
+    const key = JSON.stringify([e.model, e.provider]);
+    failures.set(key, [...(failures.get(key) ?? []), `${e.error_type} ${count(e.requests)}`]);
+  }
+  errors.draw(failures.size ? (s.other_errors ? `The most frequent; ${plural(s.other_errors, "other kind")} not shown.` : "") : "No request has failed.",
+    [...failures].map(([key, kinds]) => [JSON.parse(key), kinds.join(", ")]));
 
   const without = s.models.filter((m) => m.unpriced).sort((a, b) => b.unpriced - a.unpriced);
   const hidden = s.unpriced_models - without.length;
@@ -354,20 +373,23 @@ function drawTables(s) {
     ? "Their tokens are counted, their cost is not: name a price with --prices." + (hidden ? ` ${plural(hidden, "other model")} not shown.` : "")
     : "Every request with tokens has a price.", without.map((m) => [[m.model, m.provider], count(m.unpriced)]));
 
+  // what is rotated and read is waiting to be let go of, and tells nobody anything
+  const shown = s.files.filter((f) => !f.is_rotated || f.lag_bytes);
+  const held = s.files.length - shown.length;
   files.draw([
     s.files.length ? "" : `Nothing is there yet at ${s.paths.join(", ")}.`,
     s.paths.includes("-") ? "Standard input is read." : "",
     s.unreadable_files ? `${plural(s.unreadable_files, "file")} may not be read.` : "",
+    held ? `${plural(held, "rotated file")} beside these, read to the end and still held open.` : "",
     s.other_files ? `${plural(s.other_files, "more file")} not shown.` : "",
-  ].filter(Boolean).join(" "), s.files.map((f) => [
-    [f.path, f.is_rotated ? "rotated, held open until it is read" : ""],
+  ].filter(Boolean).join(" "), shown.map((f) => [
+    [f.path, f.is_rotated ? "rotated, and not read to its end yet" : ""],
     f.lag_bytes ? [bytes(f.lag_bytes), "warn"] : ["nothing", "zero"], bytes(f.read_bytes), ago(f.idle_seconds),
   ]));
 
   const unread = UNREAD.reduce((sum, result) => sum + s.lines[result], 0);
   const results = Object.entries(s.lines).map(([result, n]) => {
-    const [what, why] = RESULTS[result] ?? ["", ""];
-    return Object.assign([[result, what], [count(n), n && UNREAD.includes(result) ? "warn" : ""], why], { look: n ? "" : "zero" });
+    return Object.assign([[result, ""], [count(n), n && UNREAD.includes(result) ? "warn" : ""], RESULTS[result] ?? ""], { look: n ? "" : "zero" });
   });
   lines.draw(unread ? `${plural(unread, "line")} could not be read.` : "Every line could be read.", results);
 }
@@ -375,7 +397,7 @@ function drawTables(s) {
 function drawNotices(s) {
   const failed = s.state.saves.failure ?? 0;
   const texts = [
-    s.unpriced_models && `${plural(s.unpriced_models, "model has", "models have")} no price: what they cost is in no figure here.`,
+    s.unpriced_models && (s.unpriced_models === 1 ? "1 model has no price: what it costs is in no figure here." : `${count(s.unpriced_models)} models have no price: what they cost is in no figure here.`),
     s.unreadable_files && `${plural(s.unreadable_files, "file")} may not be read: the sidecar's user needs permission.`,
     s.lines.plugin_error && `A parser has failed on ${plural(s.lines.plugin_error, "line")}: its own log says where.`,
     s.series.overflow && `${plural(s.series.overflow, "request")} counted under _other, since ${count(s.series.most)} label sets are kept at the most (--max-series).`,
@@ -417,6 +439,8 @@ function draw(next) {
   status = next;
   if (restarted && next.now > restarted.until) restarted = null;
   for (const card of cards) card.draw();
+  const watched = next.now - next.history.since;
+  say($("hour-title"), watched > 3540 ? "The last hour" : `Since ${clock(next.history.since)}`);
   reading.draw(next);
   drawTables(next);
   drawNotices(next);
