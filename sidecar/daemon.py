@@ -30,7 +30,7 @@ from .prices import PriceBook
 from .request import Request
 from .series import Store
 from .snapshot import StateDirectory
-from .status import File, status
+from .status import RENEW_SAVED_SECONDS, RENEW_SECONDS, File, Models, status
 from .watch import StandardInput, Watch
 
 if TYPE_CHECKING:
@@ -44,8 +44,6 @@ HANG_SECONDS = 30.0
 """How long the loop may be silent before /health says that it hangs."""
 MIN_LOOK_SECONDS = 0.02
 """How often, at the most, events make us look for new files."""
-STATUS_SECONDS = 1.0
-"""How long one moment is shown to all who look at the page: many of them cost what one does."""
 STDIN = "-"
 
 
@@ -68,6 +66,7 @@ class Sidecar:
             self.store, self.meter, self.health, zero_first=config.zero_first
         )
         self.history = History(self.store)
+        self.models = Models(self.store)
         self.pipeline = Pipeline(
             self.parsers,
             self.meter,
@@ -212,6 +211,7 @@ class Sidecar:
             store=self.store,
             health=self.health,
             history=self.history,
+            models=self.models,
             paths=self.config.log_paths,
             files=[
                 File(
@@ -299,6 +299,9 @@ class Loop:
         )
         self._status = b""
         self._status_at = float("-inf")
+        # one moment is shown to all who look at the page: many of them cost what one does
+        renew_seconds = RENEW_SAVED_SECONDS if config.state_dir else RENEW_SECONDS
+        self._status_seconds = renew_seconds / 2
         self._is_look_due = True
         self._watch = Watch(self._file_changed)
         self._stdin = StandardInput(self._woken.set) if STDIN in config.log_paths else None
@@ -403,7 +406,7 @@ class Loop:
             return
         sidecar = self._sidecar
         now = time.monotonic()
-        is_status_due = now - self._status_at >= STATUS_SECONDS
+        is_status_due = now - self._status_at >= self._status_seconds
         if is_status_due or any(ask.path == "/metrics" for ask in asks):
             # what a page shows has been saved before
             sidecar.save()

@@ -7,7 +7,7 @@ of slots, however many series there are. It asks no clock: every moment is given
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from operator import add, sub
 from typing import Any, NamedTuple
@@ -75,12 +75,16 @@ class Tally:
         """Give what this one and that of other series hold together."""
         return self._with(add, other)
 
-    def _with(self, act: Any, other: Tally) -> Tally:
+    def _with(self, act: Callable[[int, int], int], other: Tally) -> Tally:
         result = Tally.__new__(Tally)
-        for name in Tally.__slots__:
-            mine, theirs = getattr(self, name), getattr(other, name)
-            value = list(map(act, mine, theirs)) if isinstance(mine, list) else act(mine, theirs)
-            setattr(result, name, value)
+        result.requests = act(self.requests, other.requests)
+        result.errors = act(self.errors, other.errors)
+        result.unpriced = act(self.unpriced, other.unpriced)
+        result.input_tokens = act(self.input_tokens, other.input_tokens)
+        result.output_tokens = act(self.output_tokens, other.output_tokens)
+        result.cost = act(self.cost, other.cost)
+        result.durations = list(map(act, self.durations, other.durations))
+        result.first_tokens = list(map(act, self.first_tokens, other.first_tokens))
         return result
 
     @property

@@ -19,6 +19,8 @@ from .series import ERROR_TYPE, MODEL, PROVIDER, Series, Store
 
 RENEW_SECONDS = 2.0
 """How often the page asks."""
+RENEW_SAVED_SECONDS = 5.0
+"""The same where each answer may have to be saved before."""
 
 MAX_MODELS = 100
 MAX_ERRORS = 30
@@ -38,6 +40,74 @@ class File:
     """No followed path leads to it any more; it is held open until it is read."""
 
 
+class Row:
+    """A model, and what its series hold together."""
+
+    __slots__ = ("_figures", "count", "model", "provider", "series", "tally")
+
+    def __init__(self, provider: str, model: str) -> None:
+        self.provider = provider
+        self.model = model
+        self.series: list[Series] = []
+        self.count = 0
+        self.tally = Tally()
+        self._figures: dict[str, float | None] | None = None
+
+    def take(self, count: int) -> None:
+        """Add the series up anew."""
+        self.count = count
+        self.tally = Tally(self.series)
+        self._figures = None
+
+    def figures(self) -> dict[str, float | None]:
+        """Give what is shown of it, made once until something changes."""
+        if self._figures is None:
+            self._figures = _figures(self.tally)
+        return self._figures
+
+
+class Models:
+    """All models, each added up again only when one of its series has changed."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._forget()
+
+    def renew(self) -> None:
+        """Take in what has been counted since."""
+        if self._series is not self._store.series:
+            self._forget()
+        for series in self._series[self._known :]:
+            provider, model = key = series.labels[PROVIDER], series.labels[MODEL]
+            row = self._by_name.get(key)
+            if row is None:
+                row = self._by_name[key] = Row(provider, model)
+                self.rows.append(row)
+            row.series.append(series)
+        self._known = len(self._series)
+        for row in self.rows:
+            count = 0
+            for series in row.series:
+                count += series.count
+            if count != row.count:
+                before = row.tally
+                row.take(count)
+                self.counted = self.counted.plus(row.tally.since(before))
+        # mostly in order already
+        self.rows.sort(
+            key=lambda row: (-row.tally.cost, -row.tally.requests, row.provider, row.model)
+        )
+
+    def _forget(self) -> None:
+        self._series = self._store.series
+        self._known = 0
+        self._by_name: dict[tuple[str, str], Row] = {}
+        self.rows: list[Row] = []
+        """The dearest first."""
+        self.counted = Tally()
+        """What all of them hold together."""
+
+
 def status(
     *,
     now: float,
@@ -45,33 +115,28 @@ def status(
     store: Store,
     health: Health,
     history: History,
+    models: Models,
     paths: Sequence[str],
     files: Sequence[File],
     keeps_state: bool,
 ) -> bytes:
     """Give what the page draws, as it stands `now`, in Unix seconds."""
-    models: dict[tuple[str, str], list[Series]] = {}
     errors: Counter[tuple[str, str, str]] = Counter()
     for series in store.series:
         labels = series.labels
-        key = labels[PROVIDER], labels[MODEL]
-        models.setdefault(key, []).append(series)
         if labels[ERROR_TYPE]:
-            errors[(*key, labels[ERROR_TYPE])] += series.count
-    rows = [(key, Tally(of_model), of_model) for key, of_model in models.items()]
-    rows.sort(key=lambda row: (-row[1].cost, -row[1].requests, row[0]))
-    counted = Tally()
-    for _, tally, _ in rows:
-        counted = counted.plus(tally)
-    others = Tally()
-    for _, tally, _ in rows[MAX_MODELS:]:
-        others = others.plus(tally)
+            errors[labels[PROVIDER], labels[MODEL], labels[ERROR_TYPE]] += series.count
+    models.renew()
+    rows, counted = models.rows, models.counted
+    others = counted
+    for row in rows[:MAX_MODELS]:
+        others = others.since(row.tally)
     view = history.view(now, counted)
     document: dict[str, Any] = {
         "version": health.version,
         "now": now,
         "started": started,
-        "renew_seconds": RENEW_SECONDS,
+        "renew_seconds": RENEW_SAVED_SECONDS if keeps_state else RENEW_SECONDS,
         "over_duration_ms": DURATION_MS[-1],
         "over_first_token_ms": FIRST_TOKEN_MS[-1],
         "history": {
@@ -86,18 +151,18 @@ def status(
         "total": _figures(counted),
         "models": [
             {
-                "provider": key[0],
-                "model": key[1],
-                **_figures(tally),
+                "provider": row.provider,
+                "model": row.model,
+                **row.figures(),
                 "last_request": max(
-                    [one.last_request for one in of_model if one.last_request is not None],
+                    [one.last_request for one in row.series if one.last_request is not None],
                     default=None,
                 ),
             }
-            for key, tally, of_model in rows[:MAX_MODELS]
+            for row in rows[:MAX_MODELS]
         ],
         "other_models": {"models": len(rows[MAX_MODELS:]), **_figures(others)},
-        "unpriced_models": sum([tally.unpriced > 0 for _, tally, _ in rows]),
+        "unpriced_models": sum([row.tally.unpriced > 0 for row in rows]),
         "errors": [
             {"provider": provider, "model": model, "error_type": error_type, "requests": requests}
             for (provider, model, error_type), requests in errors.most_common(MAX_ERRORS)

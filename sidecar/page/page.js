@@ -138,9 +138,10 @@ class Card {
     this.big = make("p", { class: "big", id: spec.id + "-big" });
     this.note = make("p", { class: "note", id: spec.id + "-note" });
     this.paths = spec.layers.map((layer) => make("path", { class: `${spec.kind === "bars" ? "bars" : "line"} ${layer.look}` }));
+    this.grid = make("path", { class: "grid" });
     this.cursor = make("path", { class: "cursor" });
     this.svg = make("svg", { preserveAspectRatio: "none", "aria-hidden": "true" },
-      make("path", { class: "grid", d: "M0 0H200M0 50H200" }), ...this.paths, this.cursor);
+      this.grid, ...this.paths, this.cursor);
     this.top = make("span", { class: "top", "aria-hidden": "true" });
     this.chart = make("div", {
       class: "chart", role: "slider", tabindex: "0", "aria-label": `${spec.title}, chart of the last hour`, "aria-describedby": "how",
@@ -191,6 +192,7 @@ class Card {
     const left = slots() - known;
     const paths = spec.kind === "bars" ? bars(series, left, top) : series.map((one) => line(one, left, top));
     paths.forEach((d, i) => set(this.paths[i], "d", d));
+    set(this.grid, "d", `M0 0H${slots()}M0 50H${slots()}`);
     set(this.svg, "viewBox", `0 0 ${slots()} 100`);
     say(this.from, clock(h.start - left * h.slot_seconds, false));
     this.point(series, format);
@@ -290,7 +292,7 @@ class Table {
     this.body = make("tbody");
     const head = make("tr", {}, ...columns.map((name) => make("th", { scope: "col", ...(name.startsWith("#") && { class: "number" }) }, name.replace("#", ""))));
     this.columns = columns;
-    this.scroll = make("div", { class: "scroll", role: "region", tabindex: "0", "aria-labelledby": id + "-title" },
+    this.scroll = make("div", { class: "scroll", role: "group", tabindex: "0", "aria-labelledby": id + "-title" },
       make("table", { class: look, "aria-labelledby": id + "-title" }, make("thead", {}, head), this.body));
     $(id).append(make("h2", { id: id + "-title" }, title), this.hint, this.scroll);
   }
