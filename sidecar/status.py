@@ -100,11 +100,11 @@ class Models:
 
     def _forget(self) -> None:
         self._series = self._store.series
-        self._known = 0
+        self._known: int = 0
         self._by_name: dict[tuple[str, str], Row] = {}
         self.rows: list[Row] = []
         """The dearest first."""
-        self.counted = Tally()
+        self.counted: Tally = Tally()
         """What all of them hold together."""
 
 
