@@ -71,12 +71,21 @@ class Models:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._forget()
+        self._series = store.series
+        self._known = 0
+        self._by_name: dict[tuple[str, str], Row] = {}
+        self.rows: list[Row] = []
+        """The dearest first."""
+        self.counted = Tally()
+        """What all of them hold together."""
 
     def renew(self) -> None:
         """Take in what has been counted since."""
         if self._series is not self._store.series:
-            self._forget()
+            # another store was loaded in place of this one
+            self._series, self._known, self.counted = self._store.series, 0, Tally()
+            self._by_name.clear()
+            self.rows.clear()
         for series in self._series[self._known :]:
             provider, model = key = series.labels[PROVIDER], series.labels[MODEL]
             row = self._by_name.get(key)
@@ -97,15 +106,6 @@ class Models:
         self.rows.sort(
             key=lambda row: (-row.tally.cost, -row.tally.requests, row.provider, row.model)
         )
-
-    def _forget(self) -> None:
-        self._series = self._store.series
-        self._known: int = 0
-        self._by_name: dict[tuple[str, str], Row] = {}
-        self.rows: list[Row] = []
-        """The dearest first."""
-        self.counted: Tally = Tally()
-        """What all of them hold together."""
 
 
 def status(
