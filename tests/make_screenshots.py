@@ -26,7 +26,7 @@ from sidecar.daemon import Sidecar
 from sidecar.server import Server
 
 DOCS = Path(__file__).parent.parent / "docs"
-SIZE = (1120, 880)
+SIZE = (1120, 925)
 SECONDS = 3600
 
 # provider, model, seconds, input tokens, output tokens, how often

@@ -25,6 +25,7 @@ from sidecar.metrics import DURATION_MS, Health, Meter
 from sidecar.prices import PriceBook
 from sidecar.request import Request
 from sidecar.series import OTHER, Store
+from sidecar.server import Server
 from sidecar.status import MAX_ERRORS, MAX_FILES, MAX_MODELS, File, Models, status
 
 if TYPE_CHECKING:
@@ -442,6 +443,25 @@ def test_the_page_is_served_with_its_policy(tmp_path: Path) -> None:
         assert fields_of(sidecar.url, "HEAD")["Content-Length"] == str(len(page.load().body))
 
 
+def test_the_page_comes_while_the_loop_hangs_and_figures_when_the_logs_are_read() -> None:
+    def fine() -> tuple[int, bytes]:
+        return 200, b"{}"
+
+    def reading() -> tuple[int, bytes]:
+        return 503, b"{}"
+
+    server = Server(
+        "127.0.0.1", 0, wake=lambda: None, health=fine, ready=reading, still={"/": page.load()}
+    )
+    server.bind()
+    server.start()
+    try:
+        assert get(f"http://127.0.0.1:{server.port}/")[1].encode() == page.load().body
+        assert get(f"http://127.0.0.1:{server.port}/status.json")[0] == 503
+    finally:
+        server.stop(2.0)
+
+
 def test_the_status_agrees_with_the_metrics_and_takes_nothing_from_a_scraper(
     tmp_path: Path,
 ) -> None:
@@ -497,12 +517,17 @@ def browser() -> Iterator[Browser]:
 
 
 @contextmanager
-def tab(browser: Browser, url: str, **options: Any) -> Iterator[Page]:
-    """Open the page in a new tab; what it asks of others, or breaks, is an error."""
+def tab(browser: Browser, url: str, *, has_clock: bool = False, **options: Any) -> Iterator[Page]:
+    """Open the page in a new tab; what it asks of others, or breaks, is an error.
+
+    With a clock, the time of the page can be moved by hand.
+    """
     from playwright.sync_api import expect
 
     expect.set_options(timeout=30_000)
     opened = browser.new_page(**options)
+    if has_clock:
+        opened.clock.install()
     problems: list[str] = []
     opened.on("pageerror", lambda error: problems.append(str(error)))
     opened.on("dialog", lambda dialog: problems.append(dialog.message))
@@ -658,7 +683,7 @@ def test_axe_finds_nothing_and_nothing_is_cut_off(
     log = tmp_path / "app.log"
     if has_figures:
         append(log, line(), line("x" * 120), line(status_code=500), "no json\n")
-    options = {"color_scheme": scheme, "viewport": {"width": width, "height": 900}}
+    options: dict[str, Any] = {"color_scheme": scheme, "viewport": {"width": width, "height": 900}}
     with sidecar_process(log) as sidecar:
         append(log, *[line() for _ in range(5)] if has_figures else [])
         with tab(browser, sidecar.url, **options) as opened:
@@ -712,7 +737,7 @@ def test_it_says_why_there_are_no_figures(
 def test_a_tab_that_nobody_looks_at_asks_for_nothing(tmp_path: Path, browser: Browser) -> None:
     from playwright.sync_api import expect
 
-    with sidecar_process(tmp_path) as sidecar, tab(browser, sidecar.url) as opened:
+    with sidecar_process(tmp_path) as sidecar, tab(browser, sidecar.url, has_clock=True) as opened:
         expect(opened.locator("#state")).to_have_text("Live")
         asked: list[str] = []
         opened.on("request", lambda request: asked.append(request.url))
@@ -724,10 +749,8 @@ def test_a_tab_that_nobody_looks_at_asks_for_nothing(tmp_path: Path, browser: Br
             is_hidden,
         )
         hide(True)
-        opened.wait_for_timeout(100)
         asked.clear()
-        opened.wait_for_timeout(2500)
+        opened.clock.run_for(60_000)
         assert asked == []
         hide(False)
-        expect(opened.locator("#state")).to_have_text("Live")
-        opened.wait_for_event("request")
+        wait_until(lambda: opened.evaluate("1") and asked, "it asks again")

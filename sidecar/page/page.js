@@ -324,7 +324,7 @@ class Table {
   }
 }
 
-const models = new Table("models", "Models", ["Model", "Requests", "Failed", "p50", "p95", "p99", "First token p50", "p95", "Input tokens", "Output tokens", "Cost", "Last request"]);
+const models = new Table("models", "Models", ["Model", "Requests", "Failed", "p50", "p95", "p99", "First token p50", "First token p95", "Input tokens", "Output tokens", "Cost", "Last request"]);
 const errors = new Table("errors", "Failures", ["Model", "Requests by kind"], "words");
 const unpriced = new Table("unpriced", "Without a price", ["Model", "#Requests"]);
 const files = new Table("files", "What is followed", ["File", "Behind", "Read", "Last change"]);
