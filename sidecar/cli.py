@@ -69,6 +69,18 @@ class _OneSentenceGroup(click.Group):
             return found
         return super().get_command(context, name)
 
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        words = list(args)
+        context = super().make_context(info_name, args, parent, **extra)
+        context.meta["words"] = words
+        return context
+
     def main(self, *args: Any, **kwargs: Any) -> Any:
         kwargs["standalone_mode"] = False
         try:
@@ -217,6 +229,19 @@ _MAIN_OPTIONS = [
         "--once", is_flag=True, help="Read all there is, print the page to standard output, exit."
     ),
     click.option(
+        "--push-url",
+        metavar="URL",
+        help="A Pushgateway to push to while running and at the end, for jobs that end before a scrape.",
+    ),
+    click.option(
+        "--push-interval",
+        type=click.FloatRange(0.1, 86400),
+        default=15.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="How often to push.",
+    ),
+    click.option(
         "--tls-cert", metavar="FILE", help="Serve HTTPS with this certificate chain, PEM."
     ),
     click.option("--tls-key", metavar="FILE", help="Its key, where it is not in the same file."),
@@ -278,6 +303,8 @@ def config_from(options: dict[str, Any], *, needs_log_path: bool = True) -> Conf
         max_line_bytes=options["max_line_bytes"],
         poll_interval_seconds=options["poll_interval"],
         zero_first=options["zero_first"],
+        push_url=options["push_url"],
+        push_interval_seconds=options["push_interval"],
         tls_cert=_path(options["tls_cert"]),
         tls_key=_path(options["tls_key"]),
         tls_client_ca=_path(options["tls_client_ca"]),
@@ -312,7 +339,16 @@ def main(context: click.Context, /, **options: Any) -> None:
         sys.stdout.buffer.write(daemon.once(config, version=program_version()))
         sys.stdout.buffer.flush()
         return
-    daemon.run(config, version=program_version())
+    daemon.run(config, version=program_version(), reload=lambda: _read_again(context))
+
+
+def _read_again(context: click.Context) -> Config:
+    """Read environment and configuration file anew; ConfigError where they are not good any more."""
+    try:
+        again = context.command.make_context(context.info_name, list(context.meta["words"]))
+        return config_from(again.params)
+    except click.ClickException as error:
+        raise ConfigError(error.format_message()) from None
 
 
 for _option in _MAIN_OPTIONS:

@@ -57,6 +57,8 @@ class Config:
     max_line_bytes: int = 8 << 20
     poll_interval_seconds: float = 1.0
     zero_first: bool = True
+    push_url: str | None = None
+    push_interval_seconds: float = 15.0
     tls_cert: Path | None = None
     tls_key: Path | None = None
     tls_client_ca: Path | None = None

@@ -15,10 +15,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from . import page, plugins, snapshot
+from . import plugins, snapshot
 from .config import Config, ConfigError
 from .exposition import Exposition
 from .follow import Follower
@@ -34,14 +35,24 @@ from .status import RENEW_SAVED_SECONDS, RENEW_SECONDS, File, Models, status
 from .watch import StandardInput, Watch
 
 if TYPE_CHECKING:
+    from .push import Pusher
     from .server import Ask
 
 log = logging.getLogger("ai_sidecar")
 
 STEP_BYTES = 128 * 1024
 """How much of one file is read before others, and scrapes, have their turn; more would fall out of the cache."""
+DRAIN_SECONDS = 2.5
+"""How long what is there is read at the end."""
+LAST_PUSH_SECONDS = 1.5
+"""How long the last push may take, so that all of the end stays under five seconds."""
+ONCE_PUSH_SECONDS = 30.0
 HANG_SECONDS = 30.0
 """How long the loop may be silent before /health says that it hangs."""
+NEED_RESTART = (
+    "auth_path", "begin_at_end", "envelope", "host", "labels", "max_line_bytes", "max_series", "port",
+    "push_url", "state_dir", "tls_cert", "tls_client_ca", "tls_key", "zero_first",
+)  # fmt: skip
 MIN_LOOK_SECONDS = 0.02
 """How often, at the most, events make us look for new files."""
 STDIN = "-"
@@ -102,27 +113,34 @@ class Sidecar:
         """Go on from the last state that can be read; without one the log is read from its start."""
         if self._state is None:
             return
-        state, is_lost = self._state.read()
-        saves = self.health.state_saves
-        if state is None:
-            saves["unreadable"] = int(is_lost)
-            return
+        is_there, unreadable = self._state.read(lambda state: self._take(state, now))
+        if unreadable:
+            saves = self.health.state_saves
+            saves["unreadable"] = saves.get("unreadable", 0) + unreadable
+            if not is_there:
+                log.warning("no state can be used: the log is read again")
+
+    def _take(self, state: dict[str, Any], now: float) -> None:
+        """Go on from a state, all of it or nothing: counters without their positions would count the log twice."""
         empty = self.store.dump()
         try:
             self.store.load(state["store"])
             self.exposition.load(state["exposition"])
-        except ValueError as error:
-            log.warning("the state does not fit and is not used, the log is read again: %s", error)
-            # all of it or nothing: counters without their positions would count the log twice
+        except ValueError:
             self.store.load(empty)
-            saves["unreadable"] = is_lost + 1
-            return
+            raise
         self.health.load(state["health"])
-        saves["unreadable"] = saves.get("unreadable", 0) + is_lost
         self.pipeline.load(state["ids"])
         self._sequence = state["sequence"]
         self.follower.load(state["follow"], now)
-        self.history.load(state.get("history"), time.time())
+        names = state["store"]["extra_labels"]
+        for source in [generation.source for generation in self.follower.generations]:
+            if source.held is not None:
+                request, extra, parser = source.held
+                values = dict(zip(names, extra, strict=True))
+                extra = tuple([values.get(name, "") for name in self.store.extra_labels])
+                source.held = (request, extra, parser)
+        self.history.load(state.get("history", {}), time.time())
 
     def save(self) -> None:
         """Save the state where something has changed since; a failure is said once, counted, and stops nothing."""
@@ -226,6 +244,29 @@ class Sidecar:
             keeps_state=self._state is not None,
         )
 
+    def use(self, config: Config, now: float) -> None:
+        """Go on by another configuration; ValueError, and nothing done, where it is bad.
+
+        What the series, the port or the state hang on needs a restart: it is named in the log and stays.
+        """
+        fixed = [
+            name.replace("_", "-")
+            for name in NEED_RESTART
+            if getattr(config, name) != getattr(self.config, name)
+        ]
+        book = PriceBook.load(config.prices_path, config.prices)
+        parsers = plugins.load(config.parsers, config.tables)
+        if fixed:
+            log.warning("only a restart brings another %s", ", ".join(fixed))
+        self.config = replace(config, **{name: getattr(self.config, name) for name in NEED_RESTART})
+        self.book = book
+        self.meter.use(book, cost_source=config.cost_source)
+        self.parsers = parsers
+        sources = [generation.source for generation in self.follower.generations]
+        self.pipeline.use(parsers, [*sources, self._stdin_source])
+        self.follower.use([path for path in config.log_paths if path != STDIN], now)
+        log.info("configuration read again")
+
     def renew_prices(self, *, force: bool = False) -> None:
         """Read the price file again where it changed; one that cannot be read is refused and the old one stays."""
         mtime = self._mtime_of_prices()
@@ -256,24 +297,45 @@ def _spare_the_collector() -> None:
 
 
 def once(config: Config, *, version: str) -> bytes:
-    """Read all there is and give the page."""
+    """Read all there is and give the page, and push it where that is asked for; OSError where it cannot be."""
     sidecar = Sidecar(config, version=version)
+    pusher = _pusher(sidecar)
     _spare_the_collector()
     sidecar.read_all()
-    return sidecar.exposition.page("text/plain", None)[0]
+    page = sidecar.exposition.page("text/plain", None)[0]
+    if pusher is not None:
+        pusher.start()
+        if not pusher.push_last(page, ONCE_PUSH_SECONDS):
+            raise OSError("--push-url: the page did not reach the Pushgateway")
+    return page
+
+
+def _pusher(sidecar: Sidecar) -> Pusher | None:
+    """Make what pushes, where that is asked for; ConfigError for an address that is none."""
+    if sidecar.config.push_url is None:
+        return None
+    # only who pushes needs it
+    from .push import Pusher
+
+    try:
+        return Pusher(sidecar.config.push_url, sidecar.health.pushes)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
 
 
 class Loop:
     """The one loop: it waits here and nowhere else."""
 
-    def __init__(self, sidecar: Sidecar) -> None:
-        # the server is not needed for a page on standard output
+    def __init__(self, sidecar: Sidecar, reload: Callable[[], Config] | None = None) -> None:
+        # what serves is not needed for a page on standard output
+        from . import page
         from .server import Server, Tls, read_users
 
         self._sidecar = sidecar
         self._woken = threading.Event()
         self._is_stopping = False
-        self._reload = False
+        self._reload = reload
+        self._is_reload_due = False
         self._is_ready = False
         self._heartbeat = time.monotonic()
         self._started = time.time()
@@ -302,6 +364,7 @@ class Loop:
         # one moment is shown to all who look at the page: many of them cost what one does
         renew_seconds = RENEW_SAVED_SECONDS if config.state_dir else RENEW_SECONDS
         self._status_seconds = renew_seconds / 2
+        self._pusher = _pusher(sidecar)
         self._is_look_due = True
         self._watch = Watch(self._file_changed)
         self._stdin = StandardInput(self._woken.set) if STDIN in config.log_paths else None
@@ -317,9 +380,11 @@ class Loop:
         self.server.start()
         if self._stdin is not None:
             self._stdin.start()
+        if self._pusher is not None:
+            self._pusher.start()
         sidecar = self._sidecar
         sidecar.restore(time.monotonic())
-        next_look = next_save = earliest_look = 0.0
+        next_look = next_save = next_push = earliest_look = 0.0
         unread_at_start: int | None = None
         try:
             while not self._is_stopping:
@@ -329,9 +394,10 @@ class Loop:
                     next_look = min(next_look, max(now, earliest_look))
                 if self._woken.is_set() or now >= next_look or not self._is_ready:
                     self._woken.clear()
-                    if self._reload:
-                        self._reload = False
-                        sidecar.renew_prices(force=True)
+                    if self._is_reload_due:
+                        self._is_reload_due = False
+                        self._read_again()
+                        next_look = now
                     if now >= next_look:
                         self._is_look_due = False
                         earliest_look = now + MIN_LOOK_SECONDS
@@ -357,6 +423,9 @@ class Loop:
                 if self._is_ready and now >= next_save:
                     sidecar.save()
                     next_save = now + sidecar.config.state_interval_seconds
+                if self._pusher is not None and self._is_ready and now >= next_push:
+                    self._pusher.push(self._page_to_push())
+                    next_push = now + sidecar.config.push_interval_seconds
                 self._answer()
                 if is_busy:
                     sidecar.follower.check(now)
@@ -379,17 +448,42 @@ class Loop:
         self._woken.set()
 
     def _hang_up(self, _number: int, _frame: FrameType | None) -> None:
-        self._reload = True
+        self._is_reload_due = True
         self._woken.set()
 
+    def _read_again(self) -> None:
+        """Read configuration, prices, users and certificates again; what is bad is refused and the old stays."""
+        sidecar = self._sidecar
+        try:
+            if self._reload is not None:
+                sidecar.use(self._reload(), time.monotonic())
+            if sidecar.config.auth_path:
+                from .server import read_users
+
+                self.server.renew_users(read_users(sidecar.config.auth_path))
+        except ValueError as error:
+            log.warning("the configuration stays as it was: %s", error)
+        sidecar.renew_prices(force=True)
+        if self._tls is not None:
+            self._tls.renew()
+
+    def _page_to_push(self) -> bytes:
+        sidecar = self._sidecar
+        # what others are shown has been saved before
+        sidecar.save()
+        sidecar.health.lag_bytes = sidecar.follower.lag_bytes
+        return sidecar.exposition.page("text/plain", None)[0]
+
     def _drain(self) -> None:
-        """Read what is there at the end, for three seconds at the most."""
-        deadline = time.monotonic() + 3.0
+        """Read what is there at the end, save, push."""
+        deadline = time.monotonic() + DRAIN_SECONDS
         self._sidecar.follower.look(time.monotonic())
         while self._sidecar.step() and time.monotonic() < deadline:
             self._sidecar.follower.check(time.monotonic())
         self._sidecar.save()
         self._answer()
+        if self._pusher is not None:
+            self._pusher.push_last(self._page_to_push(), LAST_PUSH_SECONDS)
 
     def _take_standard_input(self) -> bool:
         if self._stdin is None:
@@ -442,8 +536,11 @@ class Loop:
         return 503, b'{"status":"catching up"}'
 
 
-def run(config: Config, *, version: str) -> None:
-    """Do the main job until SIGTERM or SIGINT; OSError where the port cannot be had."""
-    loop = Loop(Sidecar(config, version=version))
+def run(config: Config, *, version: str, reload: Callable[[], Config] | None = None) -> None:
+    """Do the main job until SIGTERM or SIGINT; OSError where the port cannot be had.
+
+    `reload` reads the configuration again at SIGHUP; ConfigError where it is not good any more.
+    """
+    loop = Loop(Sidecar(config, version=version), reload)
     _spare_the_collector()
     loop.run()

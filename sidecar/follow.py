@@ -211,6 +211,15 @@ class Follower:
             found.add(root or ".")
         return {directory for directory in found if os.path.isdir(directory)}
 
+    def use(self, patterns: list[str], now: float) -> None:
+        """Follow other paths from now on; what is not among them any more is read to its end."""
+        self.look(now)
+        self._patterns = patterns
+        live = self._resolve()
+        # the old generations of a path that is new to us are no missed ones
+        siblings = self._siblings(live)
+        self._old_history.update(set(siblings) - set(live) - set(self._by_identity))
+
     def look(self, now: float) -> None:
         """Find what is new, gone, renamed, truncated or grown; `now` is monotonic seconds."""
         live = self._resolve()

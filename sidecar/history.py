@@ -243,15 +243,17 @@ class History:
         """Give, as JSON values, what of today a restart must not forget."""
         return {"day": self._day, "cost": str(self._day_cost), "since": self._day_since}
 
-    def load(self, dumped: dict[str, Any] | None, now: float) -> None:
+    def load(self, dumped: dict[str, Any], now: float) -> None:
         """Go on with a day that was dumped, after the store has taken over its series, where it is still that day.
 
         What is read before `begin` came while nobody looked, and belongs to it.
         """
-        if dumped and dumped["day"] == now // _DAY_SECONDS:
-            self._day = int(dumped["day"])
-            self._day_cost = int(dumped["cost"])
-            self._day_since = float(dumped["since"])
+        try:
+            day, cost, since = int(dumped["day"]), int(dumped["cost"]), float(dumped["since"])
+        except (KeyError, TypeError, ValueError):
+            return  # of a version that did not know of it, or of a sidecar that had not begun
+        if day == now // _DAY_SECONDS:
+            self._day, self._day_cost, self._day_since = day, cost, since
 
     def _begin_day(self, now: float, counted: Tally) -> None:
         day = int(now // _DAY_SECONDS)

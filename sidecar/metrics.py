@@ -265,15 +265,17 @@ RESULTS = (
 )
 """What becomes of a line; all of them are shown from the start."""
 ROTATIONS = ("rename", "truncate", "missed")
-SAVES = ("success", "failure")
+OUTCOMES = ("success", "failure")
+_COUNTED = ("lines", "requests", "rotations", "state_saves", "pushes")
+"""Dictionaries of counters that go on over a restart."""
 
 
 class Health:
     """What the sidecar counts of its own work, in plain numbers."""
 
     __slots__ = (
-        "files", "held_files", "lag_bytes", "lines", "prices_timestamp_seconds", "read_bytes", "requests",
-        "rotations", "state_last_save_timestamp_seconds", "state_saves", "unreadable_files", "version",
+        "files", "held_files", "lag_bytes", "lines", "prices_timestamp_seconds", "pushes", "read_bytes",
+        "requests", "rotations", "state_last_save_timestamp_seconds", "state_saves", "unreadable_files", "version",
     )  # fmt: skip
 
     def __init__(self, version: str = "unknown") -> None:
@@ -281,7 +283,8 @@ class Health:
         self.lines = dict.fromkeys(RESULTS, 0)
         self.requests: dict[str, int] = {}
         self.rotations = dict.fromkeys(ROTATIONS, 0)
-        self.state_saves = dict.fromkeys(SAVES, 0)
+        self.state_saves = dict.fromkeys(OUTCOMES, 0)
+        self.pushes = dict.fromkeys(OUTCOMES, 0)
         self.read_bytes = 0
         self.lag_bytes = 0
         self.files = 0
@@ -292,15 +295,12 @@ class Health:
 
     def dump(self) -> dict[str, Any]:
         """Give the counters as JSON values."""
-        return {
-            name: getattr(self, name)
-            for name in ("lines", "requests", "rotations", "state_saves", "read_bytes")
-        }
+        return {name: getattr(self, name) for name in (*_COUNTED, "read_bytes")}
 
     def load(self, dumped: dict[str, Any]) -> None:
         """Take over counters that were dumped."""
-        for name in ("lines", "requests", "rotations", "state_saves"):
-            getattr(self, name).update(dumped[name])
+        for name in _COUNTED:
+            getattr(self, name).update(dumped.get(name, {}))
         self.read_bytes = dumped["read_bytes"]
 
 
@@ -360,6 +360,12 @@ class HealthCollector:
             "result",
             health.state_saves,
         )
+        yield _counter(
+            "ai_sidecar_pushes",
+            "Pages pushed to a Pushgateway, by the result.",
+            "result",
+            health.pushes,
+        )
         yield _gauge(
             "ai_sidecar_state_last_save_timestamp_seconds",
             "When the state was last saved.",
@@ -408,13 +414,18 @@ class Meter:
         self._book = book
         self._memo: dict[RawLabels, tuple[Series, Price | EllipsisType | None]] = store.memo
         """With the price that raw labels have; `...` until one was asked for."""
-        self._from_log = cost_source in ("auto", "log")
-        self._from_prices = cost_source in ("auto", "prices")
+        self._choose(cost_source)
 
-    def use(self, book: PriceBook) -> None:
+    def use(self, book: PriceBook, *, cost_source: str | None = None) -> None:
         """Price what comes from now on by another book."""
         self._book = book
         self._memo.clear()
+        if cost_source is not None:
+            self._choose(cost_source)
+
+    def _choose(self, cost_source: str) -> None:
+        self._from_log = cost_source in ("auto", "log")
+        self._from_prices = cost_source in ("auto", "prices")
 
     def add(self, request: Request, extra: tuple[str, ...] = ()) -> None:
         """Count one finished request; `extra` are the values of the store's extra labels."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -31,7 +31,32 @@ HOLD_SECONDS = 10.0
 _HELD = "held"
 """No result yet: it comes when the request is counted or superseded."""
 
+_MAX_MEMORY_BYTES = 64 * 1024
+"""How much of a parser's memory for one file goes into the state."""
+_MAX_FRAGMENTS = 256
+"""Parts of a split line kept apart: however small they are, adding one more costs little."""
+
+_TOO_LONG = b"\0too long"
+"""Stands for a split line whose parts were too many bytes to be kept."""
+
 _OPENERS = {b"{": b"}", b"[": b"]"}
+
+
+def _decode(line: bytes) -> Any:
+    """Decode a line of JSON; ValueError where it is none.
+
+    A whole number of some hundred digits is one, as it is to a parser's own reader of lines: only what it
+    stands for is not known.
+    """
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        if "infinity" not in error.msg:
+            raise
+    try:
+        return msgspec.json.decode(line)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError("expected JSON") from error
 
 
 class Installed(msgspec.Struct, frozen=True):
@@ -50,6 +75,7 @@ class Source:
     __slots__ = (
         "fragments",
         "held",
+        "held_owes",
         "is_cri",
         "last_parser",
         "memories",
@@ -79,33 +105,52 @@ class Source:
         self.printed_bytes = 0
         self.held: tuple[Request, tuple[str, ...], str] | None = None
         """A request that a later line may still tell better, its extra labels and its parser."""
+        self.held_owes = False
+        """The line that told the held request has no result yet."""
 
     def dump(self) -> dict[str, Any]:
         """Give JSON values from which `load` makes the same; the last parser is asked anew."""
         return {
             "path": self.path,
-            "memories": {name: memory for name, memory in self.memories.items() if memory},
+            "memories": {
+                name: text
+                for name, memory in self.memories.items()
+                if memory and (text := _memory_text(memory)) is not None
+            },
             "is_cri": self.is_cri,
             "fragments": {stream: _as_text(parts) for stream, parts in self.fragments.items()},
             "printed": _as_text(self.printed),
             "held": self.held and [msgspec.to_builtins(self.held[0]), self.held[1], self.held[2]],
+            "held_owes": self.held_owes,
         }
 
     @classmethod
     def load(cls, dumped: dict[str, Any]) -> Source:
         """Make the source that was dumped."""
         source = cls(dumped["path"])
-        source.memories = dumped["memories"]
+        source.memories = {
+            name: orjson.loads(memory) for name, memory in dumped["memories"].items()
+        }
         source.is_cri = dumped["is_cri"]
         source.fragments = {
             stream: _as_bytes(parts) for stream, parts in dumped["fragments"].items()
         }
         source.printed = _as_bytes(dumped["printed"])
-        source.printed_bytes = sum(map(len, source.printed))
+        source.printed_bytes = sum(map(len, source.printed)) + len(source.printed)
         if dumped["held"]:
             request, extra, name = dumped["held"]
             source.held = (msgspec.convert(request, Request), tuple(extra), name)
+            source.held_owes = dumped["held_owes"]
         return source
+
+
+def _memory_text(memory: Memory) -> str | None:
+    """Write a memory as JSON; `None` for one that cannot be: a parser's fault must not keep the state unsaved."""
+    try:
+        text = orjson.dumps(memory)
+    except TypeError:
+        return None
+    return text.decode() if len(text) <= _MAX_MEMORY_BYTES else None
 
 
 def _as_text(parts: list[bytes]) -> list[str]:
@@ -140,6 +185,14 @@ class Pipeline:
         self._ids: dict[str, None] = {}
         self._blamed: set[str] = set()
 
+    def use(self, parsers: Sequence[Installed], sources: Iterable[Source]) -> None:
+        """Read what comes from now on by other parsers; each source is asked anew who claims its lines."""
+        self._parsers = list(parsers)
+        self._blamed.clear()
+        for source in sources:
+            source.last_parser = None
+            source.reader = None
+
     def feed(self, source: Source, lines: list[bytes], too_long: int = 0) -> None:
         """Count whole lines of one file, in their order."""
         results = self._health.lines
@@ -158,9 +211,16 @@ class Pipeline:
                 line = next(coming, None)
             if line is None:
                 return
-            result = self._line(source, line)
-            if result is not None and result != _HELD:
-                results[result] += 1
+            self._end(source, self._line(source, line))
+
+    def _end(self, source: Source, result: str | None) -> None:
+        """Count what became of a line; where that comes with a later one, now or never."""
+        if result == _HELD and source.held is not None:
+            source.held_owes = True
+        elif result is not None:
+            # a held request that this line's next record let go of was counted
+            result = "request" if result == _HELD else result
+            self._health.lines[result] += 1
 
     def _read_at_once(
         self, source: Source, read: LineReader, coming: Iterator[bytes]
@@ -187,8 +247,8 @@ class Pipeline:
         if source.is_cri or source.printed:
             return self._wrapped(source, line)
         try:
-            record = orjson.loads(line)
-        except orjson.JSONDecodeError:
+            record = _decode(line)
+        except ValueError:
             return self._wrapped(source, line)
         if type(record) is not dict:
             return self._value(source, record, line)
@@ -201,20 +261,19 @@ class Pipeline:
         if rest and rest.strip():
             # half a record at the end of a file is no line: only a whole one counts
             try:
-                orjson.loads(rest)
-            except orjson.JSONDecodeError:
-                if envelopes.cri(rest) is not None:
+                _decode(rest)
+            except ValueError:
+                if source.printed or envelopes.cri(rest) is not None:
                     self.feed(source, [rest])
                 else:
                     self._health.lines["not_json"] += 1
             else:
                 self.feed(source, [rest])
-        for stream in list(source.fragments):
-            result = self._text(source, b"".join(source.fragments.pop(stream)))
-            self._health.lines[result] += 1
+        while source.fragments:
+            _, parts = source.fragments.popitem()
+            self._end(source, self._joined(source, b"".join(parts)))
         if source.printed:
-            self._health.lines["not_json"] += len(source.printed)
-            self._drop_printed(source)
+            self._abandon_printed(source)
         self.release(source)
 
     def dump(self) -> list[str]:
@@ -230,22 +289,32 @@ class Pipeline:
         if source.held is not None:
             held, source.held = source.held, None
             self._count(*held)
-            self._health.lines["request"] += 1
+            if source.held_owes:
+                source.held_owes = False
+                self._health.lines["request"] += 1
 
     def _docker(self, record: Record) -> tuple[str, bool, bytes] | None:
         return envelopes.docker(record) if self._envelope in ("auto", "docker") else None
 
+    def _docker_line(self, line: bytes) -> tuple[str, bool, bytes] | None:
+        try:
+            return self._docker(_decode(line))
+        except ValueError:
+            return None
+
     def _wrapped(self, source: Source, line: bytes) -> str | None:
         """Read a line that is no JSON object as it stands."""
-        if source.printed:
-            return self._print(source, line)
         if self._envelope in ("auto", "cri") and (part := envelopes.cri(line)) is not None:
             source.is_cri = True
             return self._fragment(source, *part)
+        if source.printed:
+            if line[:1] == b"{" and (docker := self._docker_line(line)) is not None:
+                return self._fragment(source, *docker)
+            return self._print(source, line)
         source.is_cri = False
         return self._text(source, line)
 
-    def _text(self, source: Source, line: bytes) -> str:
+    def _text(self, source: Source, line: bytes) -> str | None:
         if (
             source.held is None
             and (read := source.reader) is not None
@@ -258,20 +327,20 @@ class Pipeline:
         stripped = line.strip(b" \t\r\n\0\xef\xbb\xbf")
         if not stripped:
             return "ignored"
+        if line.rstrip(b"\r") in _OPENERS:
+            source.printed.append(stripped)
+            source.printed_bytes = len(stripped) + 1
+            return None
+        if stripped[-1:] == b"," and stripped[:1] == b"{":
+            # an element of an array that is printed with one element on each line
+            stripped = stripped[:-1]
         try:
-            record = orjson.loads(stripped)
-        except orjson.JSONDecodeError:
-            if line.rstrip(b"\r") in _OPENERS:
-                source.printed.append(stripped)
-                source.printed_bytes = len(stripped)
-                return "ignored"
-            if stripped[-1:] == b"," and stripped[:1] == b"{":
-                # an element of an array that is printed with one element on each line
-                return self._text(source, stripped[:-1])
+            record = _decode(stripped)
+        except ValueError:
             return "not_json"
         if type(record) is dict:
             if (part := self._docker(record)) is not None:
-                return self._fragment(source, *part) or "ignored"
+                return self._fragment(source, *part)
             return self._record(source, record, 0)
         return self._value(source, record, stripped)
 
@@ -285,47 +354,55 @@ class Pipeline:
                 source.fragments[stream] = parts
         if parts is None:
             if is_last:
-                if source.printed:
-                    return self._print(source, text)
-                return self._text(source, text)
+                return self._joined(source, text)
             source.fragments[stream] = [text]
             return None
-        parts.append(text)
-        if sum(map(len, parts)) > self._max_line_bytes:
-            parts[:] = [b"\0too long"]
+        if parts[0] != _TOO_LONG:
+            parts.append(text)
+            if sum(map(len, parts)) > self._max_line_bytes:
+                parts[:] = [_TOO_LONG]
+            elif len(parts) > _MAX_FRAGMENTS:
+                parts[:] = [b"".join(parts)]
         if not is_last:
             return None
         del source.fragments[stream]
-        if parts[0] == b"\0too long":
+        return self._joined(source, b"".join(parts))
+
+    def _joined(self, source: Source, line: bytes) -> str | None:
+        """Read a line that was taken out of its wrapper, as a whole."""
+        if line == _TOO_LONG:
             return "too_long"
-        return self._text(source, b"".join(parts))
+        return self._print(source, line) if source.printed else self._text(source, line)
 
     def _print(self, source: Source, line: bytes) -> str | None:
         """Collect the lines of a pretty-printed record; all but its first and last are indented."""
-        if source.is_cri and (part := envelopes.cri(line)) is not None:
-            line = part[2]
         line = line.rstrip(b"\r")
         closer = _OPENERS[source.printed[0]]
         if line[:1] in (b" ", b"\t") or not line:
             source.printed.append(line)
-            source.printed_bytes += len(line)
+            source.printed_bytes += len(line) + 1
             if source.printed_bytes > self._max_line_bytes:
                 self._drop_printed(source)
                 return "too_long"
             return None
+        if line != closer and not (closer == b"}" and line == b"},"):
+            self._abandon_printed(source)
+            return self._text(source, line)
         text = b"\n".join([*source.printed, line])
-        abandoned = len(source.printed) - 1
         self._drop_printed(source)
-        if line == closer or (closer == b"}" and line == b"},"):
-            try:
-                value = orjson.loads(text.rstrip(b","))
-            except orjson.JSONDecodeError:
-                return "not_json"
-            if type(value) is dict:
-                return self._record(source, value, 0)
-            return self._value(source, value, text)
-        self._health.lines["not_json"] += abandoned
-        return self._text(source, line)
+        try:
+            value = _decode(text.rstrip(b","))
+        except ValueError:
+            return "not_json"
+        if type(value) is dict:
+            return self._record(source, value, 0)
+        return self._value(source, value, text)
+
+    def _abandon_printed(self, source: Source) -> None:
+        """Give up what began like a pretty-printed record: a bracket alone says nothing, the rest is no JSON."""
+        self._health.lines["ignored"] += 1
+        self._health.lines["not_json"] += len(source.printed) - 1
+        self._drop_printed(source)
 
     def _drop_printed(self, source: Source) -> None:
         source.printed = []
@@ -403,13 +480,15 @@ class Pipeline:
         if held is not None:
             if held[0].id == request.id:
                 source.held = None
-                self._health.lines["superseded"] += 1
+                if source.held_owes:
+                    self._health.lines["superseded"] += 1
             else:
                 self.release(source)
         if request.id is not None and request.id in self._ids:
             return "repeat"
         if not request.final:
             source.held = (request, extra, name)
+            source.held_owes = False
             return _HELD
         self._count(request, extra, name)
         return "request"

@@ -82,7 +82,18 @@ _SAFE_INTEGER = 2**53
 _counters_of = attrgetter(*COUNTERS)
 _histograms_of = attrgetter(*HISTOGRAMS)
 _gauges_of = attrgetter(*GAUGES)
+_LATEST_BY = {
+    "last_request": "last_request",
+    "remaining_requests": "remaining_requests_order",
+    "remaining_requests_order": "remaining_requests_order",
+    "remaining_tokens": "remaining_tokens_order",
+    "remaining_tokens_order": "remaining_tokens_order",
+}
+"""By what it is known which of two values is the later one; what decides comes after what it decides."""
 _exemplars_of = attrgetter(*EXEMPLARS)
+
+
+_NOTHING: list[Any] = []
 
 
 class Series:
@@ -156,6 +167,22 @@ class Series:
             setattr(series, name, rows and {bucket: tuple(exemplar) for bucket, *exemplar in rows})
         return series
 
+    def absorb(self, other: Series) -> None:
+        """Count all that another series counted."""
+        for name in COUNTERS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for name in HISTOGRAMS:
+            ours, theirs = getattr(self, name), getattr(other, name)
+            if ours and theirs:
+                theirs = [one + more for one, more in zip(ours, theirs, strict=True)]
+            setattr(self, name, theirs or ours)
+        for name, when in _LATEST_BY.items():
+            if (getattr(other, when) or 0) > (getattr(self, when) or 0):
+                setattr(self, name, getattr(other, name))
+        for name in EXEMPLARS:
+            both = {**(getattr(other, name) or {}), **(getattr(self, name) or {})}
+            setattr(self, name, both or None)
+
 
 class Store:
     """All series: at most `max_series` of their own, and beside them a bounded number under `_other`."""
@@ -173,6 +200,8 @@ class Store:
         """Raw labels → series, and what the meter keeps beside it: for the hot path. It may be cleared at any
         time, is bounded whatever a log holds, and is never replaced."""
         self._by_labels: dict[Labels, Series] = {}
+        self._dumped: dict[Labels, tuple[int, list[Any]]] = {}
+        """Of each series, how many requests it had when it was dumped last, and what it was dumped as."""
         self._others = 0
 
     def admit(self, raw: RawLabels) -> tuple[Series, bool]:
@@ -203,29 +232,50 @@ class Store:
             "extra_labels": self.extra_labels,
             "overflow": self.overflow,
             "order": self.order,
-            "series": [series.dump() for series in self.series],
+            "series": [self._dump(series) for series in self.series],
         }
 
     def load(self, dumped: dict[str, Any]) -> None:
-        """Take over what was dumped in place of all there is; ValueError, and nothing done, where it does not fit."""
+        """Take over what was dumped in place of all there is; ValueError, and nothing done, where it does not fit.
+
+        Where the extra labels are others than they were, a series keeps the values of those that stay; a new
+        label is empty in it, which is no label to Prometheus, so that it goes on. Series that differed only
+        in a label that is gone become one.
+        """
         try:
-            extra_labels = tuple(dumped["extra_labels"])
+            extra_labels = [str(name) for name in dumped["extra_labels"]]
             overflow, order = int(dumped["overflow"]), int(dumped["order"])
             series = [Series.load(one) for one in dumped["series"]]
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"expected dumped series, got something else: {type(error).__name__}"
             ) from None
-        if extra_labels != self.extra_labels or {len(one.labels) for one in series} - {
-            EXTRA + len(extra_labels)
-        }:
-            raise ValueError(
-                f"expected series with the extra labels {self.extra_labels}, got {extra_labels}"
-            )
-        self.overflow, self.order, self.series = overflow, order, series
-        self._by_labels = {one.labels: one for one in series}
-        self._others = sum([one.labels[MODEL] == OTHER for one in series])
+        if {len(one.labels) for one in series} - {EXTRA + len(extra_labels)}:
+            raise ValueError("expected a value for each label of a dumped series")
+        places = [
+            EXTRA + extra_labels.index(name) if name in extra_labels else None
+            for name in self.extra_labels
+        ]
+        by_labels: dict[Labels, Series] = {}
+        for one in series:
+            kept = ["" if place is None else one.labels[place] for place in places]
+            one.labels = (*one.labels[:EXTRA], *kept)
+            same = by_labels.setdefault(one.labels, one)
+            if same is not one:
+                same.absorb(one)
+        self.overflow, self.order, self.series = overflow, order, list(by_labels.values())
+        self._by_labels = by_labels
+        self._others = sum([one.labels[MODEL] == OTHER for one in self.series])
         self.memo.clear()
+        self._dumped.clear()
+
+    def _dump(self, series: Series) -> list[Any]:
+        """Dump a series, or give what it was dumped as: most have not changed since the last save."""
+        count, dumped = self._dumped.get(series.labels, (-1, _NOTHING))
+        if count != series.count:
+            dumped = series.dump()
+            self._dumped[series.labels] = series.count, dumped
+        return dumped
 
     def _add(self, labels: Labels) -> Series:
         series = self._by_labels[labels] = Series(labels)

@@ -11,6 +11,7 @@ import fcntl
 import logging
 import os
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -72,24 +73,27 @@ class StateDirectory:
                 f"--state-dir: expected a directory that no other sidecar uses, got {str(self._directory)!r}"
             ) from None
 
-    def read(self) -> tuple[dict[str, Any] | None, bool]:
-        """Give the newest state that can be read, and whether one was there that cannot."""
-        is_lost = False
+    def read(self, take: Callable[[dict[str, Any]], None]) -> tuple[bool, int]:
+        """Hand over the newest state that can be used; give whether there was one, and how many were set aside.
+
+        `take` raises ValueError, and has done nothing, where a state that is whole does not fit.
+        """
+        unreadable = 0
         for name in (_NAME, _NAME + ".bak"):
             path = self._directory / name
             try:
-                state = decode(path.read_bytes())
+                take(decode(path.read_bytes()))
             except FileNotFoundError:
                 continue
             except (OSError, ValueError) as error:
-                is_lost = True
+                unreadable += 1
                 reason = error.strerror if isinstance(error, OSError) else str(error)
                 log.warning("%s is set aside: %s", name, reason)
                 with contextlib.suppress(OSError):
                     path.replace(path.with_name(name + ".unreadable"))
                 continue
-            return state, is_lost
-        return None, is_lost
+            return True, unreadable
+        return False, unreadable
 
     def write(self, data: bytes) -> None:
         """Put a state in the place of the last one; OSError where that fails, and the last one is untouched."""

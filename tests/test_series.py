@@ -121,10 +121,9 @@ def test_a_store_forgets_what_it_had_when_it_loads() -> None:
         {},
         {"extra_labels": [], "overflow": 0, "order": 0, "series": [[1, 2]]},
         {"extra_labels": [], "overflow": 0, "order": 0, "series": 7},
-        {"extra_labels": ["team"], "overflow": 0, "order": 0, "series": []},
         {"extra_labels": [], "overflow": "x", "order": 0, "series": []},
     ],
-    ids=["nothing", "half a series", "no list", "other labels", "no number"],
+    ids=["nothing", "half a series", "no list", "no number"],
 )
 def test_what_is_no_dump_is_refused_and_changes_nothing(dumped: dict[str, Any]) -> None:
     store = Store(10)

@@ -246,11 +246,39 @@ def test_a_state_that_does_not_fit_is_used_in_no_part(life: Life) -> None:
     append(life.directory / "app.log", 1)
     life.read()
     path = life.directory / "state" / "state.json"
+    path.with_name("state.json.bak").unlink(missing_ok=True)
     state = snapshot.decode(path.read_bytes())
     path.write_bytes(snapshot.encode({**state, "exposition": {}}))
 
     assert life.again().read() == 1
     assert life.sidecar.health.state_saves["unreadable"] == 1
+    assert path.with_name("state.json.unreadable").exists()
+
+
+def test_with_another_label_counting_goes_on(tmp_path: Path) -> None:
+    log = tmp_path / "app.log"
+    (tmp_path / "state").mkdir()
+
+    def lived(labels: dict[str, str], *tokens: int, team: str) -> dict[tuple[str, ...], int]:
+        config = Config(log_paths=(str(log),), state_dir=tmp_path / "state", labels=labels)
+        sidecar = Sidecar(config, version="test")
+        sidecar.restore(0.0)
+        with log.open("ab") as file:
+            for count in tokens:
+                file.write(line(count).replace(b"{", b'{"team":"%s",' % team.encode(), 1))
+        sidecar.follower.look(0.0)
+        while sidecar.step():
+            pass
+        sidecar.save()
+        for generation in sidecar.follower.generations:
+            generation.tail.close()
+        return {series.labels[6:]: series.input_tokens for series in sidecar.store.series}
+
+    assert lived({}, 1, 2, team="red") == {(): 3}
+    both = {"team": "team", "model_asked": "model"}
+    assert lived(both, 10, team="blue") == {("", ""): 3, ("blue", "m"): 10}
+    assert lived({"model_asked": "model"}, 100, team="red") == {("",): 3, ("m",): 110}
+    assert lived({}, team="") == {(): 113}
 
 
 def test_a_state_that_cannot_be_written_stops_nothing_and_leaves_the_last_one(
@@ -338,7 +366,9 @@ def test_the_state_before_the_last_is_kept(tmp_path: Path) -> None:
     for number in (1, 2, 3):
         directory.write(snapshot.encode({"sequence": number}))
 
-    assert directory.read() == ({"sequence": 3}, False)
+    taken: list[dict[str, int]] = []
+    assert directory.read(taken.append) == (True, 0)
+    assert taken == [{"sequence": 3}]
     assert snapshot.decode((tmp_path / "state.json.bak").read_bytes()) == {"sequence": 2}
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "lock",
