@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import http.client
 import json
+import random
 import re
+import shutil
 import signal
+import subprocess
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -131,6 +135,37 @@ def test_a_quantile_stands_in_the_bucket_that_holds_its_rank(
     rank = share * sum(counts)
     assert at_least <= rank * (1 + 1e-9) or estimate == DURATION_MS[-1]
     assert at_most >= rank * (1 - 1e-9)
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="there is no promtool on PATH")
+def test_quantiles_equal_those_of_a_real_prometheus(tmp_path: Path) -> None:
+    dice = random.Random(3)
+    series = []
+    tests = []
+    for number in range(30):
+        counts = [dice.choice((0, 0, 1, dice.randrange(1000))) for _ in (*DURATION_MS, None)]
+        counts[dice.randrange(len(counts))] += 1
+        for bound, so_far in zip((*DURATION_MS, "+Inf"), accumulate(counts), strict=True):
+            series.append(
+                {"series": f'x_bucket{{n="{number}",le="{bound}"}}', "values": str(so_far)}
+            )
+        for share in (0.5, 0.95, 0.99):
+            ours = quantile(counts, DURATION_MS, share)
+            query = f'histogram_quantile({share}, x_bucket{{n="{number}"}})'
+            # equal to the last digits, which hang on the order of additions
+            query = f"abs({query} - {ours}) <= bool 1e-12 * {ours}"
+            sample = {"labels": f'{{n="{number}"}}', "value": 1}
+            tests.append({"expr": query, "eval_time": "0m", "exp_samples": [sample]})
+    # JSON is YAML
+    path = tmp_path / "tests.yml"
+    document = {"tests": [{"interval": "1m", "input_series": series, "promql_expr_test": tests}]}
+    path.write_text(json.dumps(document))
+
+    result = subprocess.run(
+        ["promtool", "test", "rules", path], capture_output=True, text=True, timeout=60
+    )
+
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 # The last hour
