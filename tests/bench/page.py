@@ -24,7 +24,7 @@ from prometheus import sidecar_process
 from sidecar import page
 from sidecar.status import RENEW_SAVED_SECONDS, RENEW_SECONDS
 
-SECONDS = 30.0
+SECONDS = 20.0
 LINES_A_SECOND = 50
 
 
