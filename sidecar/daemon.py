@@ -23,6 +23,7 @@ from . import plugins, snapshot
 from .config import Config, ConfigError
 from .exposition import Exposition
 from .follow import Follower
+from .history import History
 from .lines import LineSplitter
 from .metrics import Health, Meter
 from .pipeline import HOLD_SECONDS, Installed, Pipeline, Source
@@ -30,6 +31,7 @@ from .prices import PriceBook
 from .request import Request
 from .series import Store
 from .snapshot import StateDirectory
+from .status import RENEW_SAVED_SECONDS, RENEW_SECONDS, File, Models, status
 from .watch import StandardInput, Watch
 
 if TYPE_CHECKING:
@@ -74,6 +76,8 @@ class Sidecar:
         self.exposition = Exposition(
             self.store, self.meter, self.health, zero_first=config.zero_first
         )
+        self.history = History(self.store)
+        self.models = Models(self.store)
         self.pipeline = Pipeline(
             self.parsers,
             self.meter,
@@ -136,6 +140,7 @@ class Sidecar:
                 values = dict(zip(names, extra, strict=True))
                 extra = tuple([values.get(name, "") for name in self.store.extra_labels])
                 source.held = (request, extra, parser)
+        self.history.load(state.get("history", {}), time.time())
 
     def save(self) -> None:
         """Save the state where something has changed since; a failure is said once, counted, and stops nothing."""
@@ -160,6 +165,7 @@ class Sidecar:
                 "health": health.dump(),
                 "ids": self.pipeline.dump(),
                 "follow": self.follower.dump(),
+                "history": self.history.dump(),
             }
         )
         try:
@@ -214,6 +220,29 @@ class Sidecar:
         for generation in self.follower.generations:
             if generation.source.held is not None and now - generation.last_change > HOLD_SECONDS:
                 self.pipeline.release(generation.source)
+
+    def status(self, now: float, started: float) -> bytes:
+        """Give what the page for people draws from; `now` is on the monotonic clock."""
+        return status(
+            now=time.time(),
+            started=started,
+            store=self.store,
+            health=self.health,
+            history=self.history,
+            models=self.models,
+            paths=self.config.log_paths,
+            files=[
+                File(
+                    path=generation.path,
+                    read_bytes=generation.tail.offset,
+                    lag_bytes=generation.lag_bytes,
+                    idle_seconds=max(0.0, now - generation.last_change),
+                    is_rotated=not generation.is_live,
+                )
+                for generation in self.follower.generations
+            ],
+            keeps_state=self._state is not None,
+        )
 
     def use(self, config: Config, now: float) -> None:
         """Go on by another configuration; ValueError, and nothing done, where it is bad.
@@ -298,7 +327,8 @@ class Loop:
     """The one loop: it waits here and nowhere else."""
 
     def __init__(self, sidecar: Sidecar, reload: Callable[[], Config] | None = None) -> None:
-        # the server is not needed for a page on standard output
+        # what serves is not needed for a page on standard output
+        from . import page
         from .server import Server, Tls, read_users
 
         self._sidecar = sidecar
@@ -325,9 +355,15 @@ class Loop:
             wake=self._woken.set,
             health=self._health,
             ready=self._ready,
+            still={"/": page.load()},
             tls=self._tls,
             users=users,
         )
+        self._status = b""
+        self._status_at = float("-inf")
+        # one moment is shown to all who look at the page: many of them cost what one does
+        renew_seconds = RENEW_SAVED_SECONDS if config.state_dir else RENEW_SECONDS
+        self._status_seconds = renew_seconds / 2
         self._pusher = _pusher(sidecar)
         self._is_look_due = True
         self._watch = Watch(self._file_changed)
@@ -374,11 +410,14 @@ class Loop:
                         sidecar.follower.check(now)
                 if unread_at_start is None:
                     unread_at_start = sidecar.health.read_bytes + sidecar.follower.lag_bytes
+                if self._is_ready:
+                    sidecar.history.tick(time.time())
                 is_busy = sidecar.step() | self._take_standard_input()
                 if not self._is_ready and (
                     not is_busy or sidecar.health.read_bytes >= unread_at_start
                 ):
                     # what was there at the start is counted; a writer that never rests must not keep us waiting
+                    sidecar.history.begin(time.time())
                     sidecar.save()
                     self._is_ready = True
                 if self._is_ready and now >= next_save:
@@ -460,8 +499,11 @@ class Loop:
         if not asks:
             return
         sidecar = self._sidecar
-        # what a page shows has been saved before
-        sidecar.save()
+        now = time.monotonic()
+        is_status_due = now - self._status_at >= self._status_seconds
+        if is_status_due or any(ask.path == "/metrics" for ask in asks):
+            # what a page shows has been saved before
+            sidecar.save()
         sidecar.health.lag_bytes = sidecar.follower.lag_bytes
         waiting: dict[tuple[str, str, str | None], list[Ask]] = {}
         for ask in asks:
@@ -471,7 +513,10 @@ class Loop:
             if ask.path == "/metrics":
                 body, content_type = sidecar.exposition.page(ask.accept, ask.scraper)
             else:
-                body, content_type = _INDEX, "text/html; charset=utf-8"
+                if is_status_due:
+                    self._status, self._status_at = sidecar.status(now, self._started), now
+                    is_status_due = False
+                body, content_type = self._status, "application/json"
             self.server.answer(together, 200, body, content_type)
 
     def _health(self) -> tuple[int, bytes]:
@@ -489,11 +534,6 @@ class Loop:
         if self._is_ready:
             return 200, b'{"status":"ready"}'
         return 503, b'{"status":"catching up"}'
-
-
-_INDEX = b"""<!doctype html><html lang="en"><meta charset="utf-8"><title>ai-sidecar</title>
-<h1>ai-sidecar</h1><p><a href="/metrics">/metrics</a> <a href="/health">/health</a> <a href="/ready">/ready</a></p></html>
-"""
 
 
 def run(config: Config, *, version: str, reload: Callable[[], Config] | None = None) -> None:

@@ -36,7 +36,7 @@ from pathlib import Path
 
 log = logging.getLogger("ai_sidecar")
 
-PAGES = frozenset({"/metrics", "/"})
+PAGES = frozenset({"/metrics", "/status.json"})
 """What the loop answers, where nothing else is said."""
 
 MAX_HEADER_BYTES = 16 * 1024
@@ -174,7 +174,8 @@ class Server:
 
     `health` and `ready` give a status and a JSON body and are called in the server's thread. `wake` is called
     there too, whenever there is something for `take_asks`. `users` are names and bcrypt hashes (see
-    `read_users`); where they are given, all but `/health` and `/ready` asks for one of them.
+    `read_users`); where they are given, all but `/health` and `/ready` asks for one of them. `still` are pages
+    that never change: path → body, content type, more lines of the header; they too speak while the loop hangs.
     """
 
     def __init__(
@@ -186,6 +187,7 @@ class Server:
         health: Callable[[], tuple[int, bytes]],
         ready: Callable[[], tuple[int, bytes]],
         pages: frozenset[str] = PAGES,
+        still: Mapping[str, tuple[bytes, str, bytes]] | None = None,
         tls: Tls | None = None,
         users: Mapping[str, bytes] | None = None,
         deadlines: Deadlines | None = None,
@@ -197,6 +199,7 @@ class Server:
         self._health = health
         self._ready = ready
         self._pages = pages
+        self._still = still or {}
         self._tls = tls
         self._deadlines = deadlines or Deadlines()
         self._max_connections = max_connections or _default_max_connections()
@@ -630,9 +633,12 @@ class Server:
             self._page(connection, head)
 
     def _page(self, connection: _Connection, head: _Head) -> None:
-        if head.path not in self._pages:
+        if head.path in self._still:
+            body, content_type, more = self._still[head.path]
+            self._reply(connection, 200, body, content_type, more)
+        elif head.path not in self._pages:
             self._reply(connection, 404, _REFUSALS[404], _TEXT)
-        elif head.path == "/metrics" and self._ready()[0] != 200:
+        elif self._ready()[0] != 200:
             self._reply(connection, 503, b"not ready: the logs are still being read\n", _TEXT)
         else:
             scraper = connection.address if head.method == b"GET" else None
