@@ -59,6 +59,7 @@ class Source:
         "printed_bytes",
         "reader",
         "reader_name",
+        "stream",
     )
 
     def __init__(self, path: str) -> None:
@@ -77,6 +78,8 @@ class Source:
         self.printed: list[bytes] = []
         """The lines of a pretty-printed record that is not at its end."""
         self.printed_bytes = 0
+        self.stream = ""
+        """The runtime's stream in which it is printed."""
         self.held: tuple[Request, tuple[str, ...], str] | None = None
         """A request that a later line may still tell better, its extra labels and its parser."""
 
@@ -194,7 +197,7 @@ class Pipeline:
             return self._value(source, record, line)
         if "log" in record and (part := self._docker(record)) is not None:
             return self._fragment(source, *part)
-        return self._record(source, record, 0)
+        return self._record(source, record, 0) or "ignored"
 
     def finish(self, source: Source, rest: bytes | None) -> None:
         """Count what stands at the end of a file that will not grow any more."""
@@ -203,7 +206,8 @@ class Pipeline:
             try:
                 orjson.loads(rest)
             except orjson.JSONDecodeError:
-                if envelopes.cri(rest) is not None:
+                is_end = source.printed and rest.rstrip() == _OPENERS[source.printed[0]]
+                if is_end or envelopes.cri(rest) is not None:
                     self.feed(source, [rest])
                 else:
                     self._health.lines["not_json"] += 1
@@ -229,6 +233,9 @@ class Pipeline:
         """Count the request that was held back for a better line."""
         if source.held is not None:
             held, source.held = source.held, None
+            if held[0].id in self._ids:  # another file that held it as well was quicker
+                self._health.lines["repeat"] += 1
+                return
             self._count(*held)
             self._health.lines["request"] += 1
 
@@ -237,12 +244,14 @@ class Pipeline:
 
     def _wrapped(self, source: Source, line: bytes) -> str | None:
         """Read a line that is no JSON object as it stands."""
-        if source.printed:
-            return self._print(source, line)
         if self._envelope in ("auto", "cri") and (part := envelopes.cri(line)) is not None:
             source.is_cri = True
             return self._fragment(source, *part)
         source.is_cri = False
+        if source.printed:
+            if (part := self._docker(envelopes.decoded(line))) is not None:
+                return self._fragment(source, *part)
+            return self._print(source, line)
         return self._text(source, line)
 
     def _text(self, source: Source, line: bytes) -> str:
@@ -262,9 +271,7 @@ class Pipeline:
             record = orjson.loads(stripped)
         except orjson.JSONDecodeError:
             if line.rstrip(b"\r") in _OPENERS:
-                source.printed.append(stripped)
-                source.printed_bytes = len(stripped)
-                return "ignored"
+                return self._begin(source, stripped)
             if stripped[-1:] == b"," and stripped[:1] == b"{":
                 # an element of an array that is printed with one element on each line
                 return self._text(source, stripped[:-1])
@@ -272,7 +279,7 @@ class Pipeline:
         if type(record) is dict:
             if (part := self._docker(record)) is not None:
                 return self._fragment(source, *part) or "ignored"
-            return self._record(source, record, 0)
+            return self._record(source, record, 0) or "ignored"
         return self._value(source, record, stripped)
 
     def _fragment(self, source: Source, stream: str, is_last: bool, text: bytes) -> str | None:
@@ -285,9 +292,7 @@ class Pipeline:
                 source.fragments[stream] = parts
         if parts is None:
             if is_last:
-                if source.printed:
-                    return self._print(source, text)
-                return self._text(source, text)
+                return self._whole(source, stream, text)
             source.fragments[stream] = [text]
             return None
         parts.append(text)
@@ -298,13 +303,32 @@ class Pipeline:
         del source.fragments[stream]
         if parts[0] == b"\0too long":
             return "too_long"
-        return self._text(source, b"".join(parts))
+        return self._whole(source, stream, b"".join(parts))
 
-    def _print(self, source: Source, line: bytes) -> str | None:
+    def _whole(self, source: Source, stream: str, text: bytes) -> str | None:
+        """Read a line of one stream; what the other says in between is no part of a printed record."""
+        if source.printed and source.stream in ("", stream):
+            return self._print(source, text)
+        is_printing = bool(source.printed)
+        result = self._text(source, text)
+        if source.printed and not is_printing:
+            source.stream = stream
+        return result
+
+    def _begin(self, source: Source, opener: bytes) -> str:
+        """Begin a record that is printed over many lines."""
+        if source.printed:
+            return "not_json"
+        source.printed.append(opener)
+        source.printed_bytes = len(opener)
+        source.stream = ""
+        return "ignored"
+
+    def _print(self, source: Source, wrapped: bytes) -> str | None:
         """Collect the lines of a pretty-printed record; all but its first and last are indented."""
-        if source.is_cri and (part := envelopes.cri(line)) is not None:
-            line = part[2]
-        line = line.rstrip(b"\r")
+        line = wrapped.rstrip(b"\r")
+        if line[:1] == b"{" and len(line) > 2:
+            line = envelopes.line(envelopes.decoded(line)) or line
         closer = _OPENERS[source.printed[0]]
         if line[:1] in (b" ", b"\t") or not line:
             source.printed.append(line)
@@ -322,10 +346,10 @@ class Pipeline:
             except orjson.JSONDecodeError:
                 return "not_json"
             if type(value) is dict:
-                return self._record(source, value, 0)
+                return self._record(source, value, 0) or "ignored"
             return self._value(source, value, text)
         self._health.lines["not_json"] += abandoned
-        return self._text(source, line)
+        return self._text(source, wrapped)
 
     def _drop_printed(self, source: Source) -> None:
         source.printed = []
@@ -335,9 +359,17 @@ class Pipeline:
         """Count a line that is an array of records; any other bare value is ignored."""
         if type(value) is not list:
             return "ignored" if line.strip() else "not_json"
-        return _first([self._record(source, entry, 0) for entry in value if type(entry) is dict])
+        return (
+            self._records(source, [entry for entry in value if type(entry) is dict], 0) or "ignored"
+        )
 
-    def _record(self, source: Source, record: Record, depth: int) -> str:
+    def _records(self, source: Source, records: list[Record], depth: int) -> str | None:
+        results = [self._record(source, record, depth) for record in records]
+        claimed = [result for result in results if result is not None]
+        return _first(claimed) if claimed else None
+
+    def _record(self, source: Source, record: Record, depth: int) -> str | None:
+        """Ask the parsers, then open what is inside; `None` where nobody claims any of it."""
         parsers = self._parsers
         last = source.last_parser
         result = self._ask(source, last, record) if last is not None else None
@@ -353,9 +385,14 @@ class Pipeline:
                         break
         if result is not None:
             return result
-        if depth >= envelopes.MAX_DEPTH:
-            return "ignored"
-        return _first([self._record(source, found, depth + 1) for found in envelopes.inner(record)])
+        if depth < envelopes.MAX_DEPTH:
+            for found in envelopes.inner(record):
+                if isinstance(found, bytes):
+                    return self._begin(source, found)
+                result = self._records(source, found, depth + 1)
+                if result is not None:
+                    return result
+        return None
 
     def _choose_reader(self, source: Source, installed: Installed) -> None:
         """Read whole lines by the parser that claimed the last one, where nobody needs the record."""
