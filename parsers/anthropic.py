@@ -4,6 +4,12 @@ Its `input_tokens` are what was neither read from the cache nor written to it; a
 Of a stream, `message_start` tells the model and the input and `message_delta` the output: they are put together
 over the lines of a file, and the request is finished by its `message_delta`.
 
+Turn it on: let the program log each response as JSON, a line each (`json.dumps(message.model_dump())`), or each event
+of a stream; README has a hook that does better, with the status and the time.
+
+Cannot tell: from a body alone: how long it took, when the first token came, when it ended, and what is left of a rate
+limit; a program may add the first two (`latency_ms`, `ttft_ms`).
+
 Sources: https://docs.anthropic.com/en/api/messages, https://docs.anthropic.com/en/api/errors,
 https://docs.anthropic.com/en/docs/build-with-claude/streaming
 """

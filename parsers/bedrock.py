@@ -4,6 +4,12 @@ Its input tokens are what was neither read from the cache nor written to it; all
 Read as the API answers and as boto3 gives it (`ResponseMetadata` beside). No body names its model: the line of a
 program that has one beside it (`modelId`, or the path) is read by `generic`, with the tables here.
 
+Turn it on: let the program log each response as JSON, a line each (boto3's answer as it is); with `modelId` beside it
+the model is known.
+
+Cannot tell: which model answered, when, and what is left of a rate limit; how long InvokeModel took; reasoning, which
+Converse counts in the output without saying how much.
+
 Sources: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html,
 https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_TokenUsage.html,
 https://docs.aws.amazon.com/bedrock/latest/userguide/model-parameters.html

@@ -6,6 +6,12 @@ Read as the API writes it (`usageMetadata`) and as the Python SDK's `model_dump(
 Which of Google's two services answered is not in a body; it is `gcp.vertex_ai` where `trafficType` is, which
 only Vertex tells, else `gcp.gemini`.
 
+Turn it on: let the program log each response as JSON, a line each (`response.model_dump_json()`); of a stream each
+chunk.
+
+Cannot tell: how long it took, when the first token came, and what is left of a rate limit; a program may add
+`latency_ms`.
+
 Sources: https://ai.google.dev/api/generate-content#UsageMetadata, https://ai.google.dev/api/embeddings,
 https://cloud.google.com/vertex-ai/generative-ai/docs/reference/rest/v1/GenerateContentResponse
 """

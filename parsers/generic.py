@@ -11,6 +11,11 @@ A duration's unit is told by its name (`latency_ms`) or its text (`"1.5s"`), nev
 `"duration": 3` is not read. Which words have the cached tokens in their input is told by the words
 themselves: `input_tokens` beside `cache_read_input_tokens` (Anthropic's pair) has not, `prompt_tokens` has.
 
+Turn it on: let the program write one JSON line for each call; README tells how, with hooks for the OpenAI and
+Anthropic SDKs.
+
+Cannot tell: what the program does not write; each field can be told.
+
 Sources: the samples' loggers (pino, structlog, python-json-logger, loguru), the providers' pages named in the
 other modules, https://opentelemetry.io/docs/specs/semconv/gen-ai/, https://docs.langchain.com (`usage_metadata`),
 https://ai-sdk.dev/docs/reference/ai-sdk-core/generate-text (`usage`)

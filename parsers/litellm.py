@@ -5,6 +5,12 @@ fallback has a payload of its own, and is a request of its own. Tokens are OpenA
 What LiteLLM answered from its own cache (`cache_hit`) is a request without tokens. The proxy's operational
 log (`JSON_LOGS=True`) is recognised and tells of no request.
 
+Turn it on: `litellm.callbacks` with a logger that writes `kwargs["standard_logging_object"]` (README has one), or the
+proxy's `callbacks: ["generic_api"]`, `s3_v2` or `gcs_bucket`.
+
+Cannot tell: of a stream without `include_usage` its tokens; of a request that failed before a deployment was chosen
+its provider.
+
 Sources: https://docs.litellm.ai/docs/proxy/logging_spec,
 https://github.com/BerriAI/litellm/blob/main/litellm/types/utils.py (StandardLoggingPayload),
 https://github.com/BerriAI/litellm/blob/main/litellm/_logging.py (the operational log)

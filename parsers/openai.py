@@ -4,6 +4,13 @@ Azure, DeepSeek, Groq, Mistral, OpenRouter, Together, vLLM, and beside them Olla
 A line is a body as the provider sent it (or as an SDK's `model_dump()` writes it), or one event of a stream.
 Where the body does not show who sent it, the provider is `openai`.
 
+Turn it on: let the program log each response as JSON, a line each (`response.model_dump_json()`); of a stream each
+chunk, with `stream_options={"include_usage": true}`. README has a hook that does better, with the status and the
+time.
+
+Cannot tell: from a body alone: how long it took, when the first token came, and what is left of a rate limit; a
+program may add the first two (`latency_ms`, `ttft_ms`). The tokens of a chat stream without `include_usage`.
+
 Sources: https://platform.openai.com/docs/api-reference (chat, responses, embeddings),
 https://api-docs.deepseek.com/api/create-chat-completion, https://console.groq.com/docs/api-reference,
 https://openrouter.ai/docs/api-reference/overview, https://learn.microsoft.com/azure/ai-services/openai/reference,

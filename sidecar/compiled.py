@@ -82,6 +82,8 @@ def compile_table(*tables: Table) -> Parser:
     """
     compiled = Compiled(tables)
     compiled.parse.compiled = compiled  # type: ignore[attr-defined] # a function's own attribute
+    # for `ai-sidecar check` and `parsers`: what it looks for, and where
+    compiled.parse.tables = tables  # type: ignore[attr-defined]
     return compiled.parse
 
 
@@ -225,6 +227,8 @@ class Compiled:
             inner: Any = record
             for key in wide:
                 inner = inner[key]
+            if type(inner) is list:  # it has places, but no keys
+                return self.by_table(table, record)
             inner_shape = tuple(inner) if type(inner) is dict else None
             found = takes.get(inner_shape)
             if found is not None:
@@ -270,7 +274,7 @@ def _widest(table: Table, known: Keys) -> tuple[str, ...] | None:
             for depth in range(1, len(chain)):
                 head = chain[:depth]
                 is_there = head[:-1] in known and head[-1] in known[head[:-1]]
-                if is_there and head not in known and not is_index(chain[depth]):
+                if is_there and head not in known and not is_index(chain[depth].partition(".")[0]):
                     heads[head] = heads.get(head, 0) + 1
     wide: tuple[str, ...] | None = max(heads, key=heads.__getitem__, default=None)
     return wide if wide is not None and heads[wide] > 2 else None

@@ -5,7 +5,8 @@ Formats and public sources:
 - CRI: `TIME stdout|stderr P|F text` (kubernetes/cri-api, `pkg/kubelet/kuberuntime/logs`); the kubelet
   splits a line at 16 KiB into `P` fragments and a last `F`.
 - Docker json-file: `{"log": "text\\n", "stream": "stdout", "time": "…"}`; a fragment's `log` has no newline.
-- Shippers and loggers put the record, or its JSON text, under one of `INNER_KEYS`.
+- Shippers and loggers put the record, or its JSON text, under one of `INNER_KEYS`; what Fluent Bit merges to the
+  top (`Merge_Log On`) needs no opening.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ MAX_DEPTH = 4
 """How many wrappers are opened, one in the other."""
 
 INNER_KEYS = (
-    "log_processed",
+    "log_processed",  # Fluent Bit's `Merge_Log_Key` as its manual has it: parsed, and raw beside it
     "jsonPayload",
     "textPayload",
     "log",
@@ -35,7 +36,12 @@ INNER_KEYS = (
     "record.message",
     "data",
     "payload",
+    "event",  # structlog's message; Splunk's record
+    "line",  # Loki's
+    "LogMessage",  # Azure Monitor's
+    "LogEntry",
 )
+"""Where a shipper or a logger puts a record, an object or its JSON text; the first that somebody claims counts."""
 
 _LIST_KEYS = ("logEvents", "records")
 """CloudWatch subscriptions and Azure exports hold many records in one."""
@@ -104,47 +110,82 @@ def docker(record: Any) -> tuple[str, bool, bytes] | None:
     return stream, text.endswith("\n"), text.rstrip("\r\n").encode("utf-8", "replace")
 
 
-def inner(record: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Give the records that lie one wrapper deeper in `record`: several only where one holds a list."""
+def inner(record: dict[str, Any]) -> Iterator[list[dict[str, Any]] | bytes]:
+    """Give the records that may lie one wrapper deeper in `record`, place by place.
+
+    Several records only where one holds a list. Bytes are the first line, `{` or `[`, of a record that is
+    printed over many lines, each in a wrapper of its own.
+    """
     for key in _LIST_KEYS:
         entries = record.get(key)
         if type(entries) is list and entries and type(entries[0]) is dict:
-            for entry in entries:
-                if type(entry) is dict:
-                    yield entry
+            yield [entry for entry in entries if type(entry) is dict]
             return
     for key in INNER_KEYS:
         value = get(record, key) if "." in key else record.get(key)
+        if not value:
+            continue
         opened = _opened(value)
         if opened is not None:
-            yield from opened
-            return
+            yield opened
+            if key == "log_processed":  # what is beside it is the same, not parsed
+                return
 
 
-def _opened(value: Any) -> list[dict[str, Any]] | None:
-    kind = type(value)
-    if kind is dict:
-        return [value]
-    if kind is list:
-        # journald writes a MESSAGE that is not printable as an array of byte values
-        if not value or type(value[0]) is not int:
-            return None
-        try:
-            value = bytes(value)
-        except (TypeError, ValueError):
-            return None
-    elif kind is not str:
-        return None
-    text = value.strip()
-    if text[:1] not in ("{", b"{", "[", b"["):
-        return None
+def decoded(text: bytes) -> Any:
+    """Decode a line that may be no JSON: then `None`."""
     try:
-        found = orjson.loads(text)
+        return orjson.loads(text)
     except orjson.JSONDecodeError:
         return None
+
+
+def line(record: Any) -> bytes | None:
+    """Give the line of text that lies in a shipper's or a logger's record; `None` where there is none."""
+    for _ in range(MAX_DEPTH):
+        if type(record) is not dict:
+            return None
+        for key in INNER_KEYS:
+            value = get(record, key) if "." in key else record.get(key)
+            text = _text(value) if value else None
+            if text is not None:
+                break
+        else:
+            return None
+        if text[:1] != b"{" or len(text) < 3:
+            return text
+        record = decoded(text)
+    return None
+
+
+def _text(value: Any) -> bytes | None:
+    if type(value) is str:
+        return value.rstrip("\r\n").encode("utf-8", "replace")
+    if type(value) is list and value and type(value[0]) is int:
+        # journald writes a MESSAGE that is not printable as an array of byte values
+        try:
+            return bytes(value).rstrip(b"\r\n")
+        except (TypeError, ValueError):
+            return None
+    return None
+
+
+def _opened(value: Any) -> list[dict[str, Any]] | bytes | None:
+    if type(value) is dict:
+        return [value]
+    if type(value) is str and value[0] not in "{[ \t\r\n":
+        return None
+    text = _text(value)
+    if text is None:
+        return None
+    text = text.strip()
+    if text[:1] not in (b"{", b"["):
+        return None
+    if len(text) == 1:
+        return text
+    found = decoded(text)
     if type(found) is dict:
         return [found]
     if type(found) is list:
-        records = [entry for entry in found if type(entry) is dict]
-        return records or None
+        return [entry for entry in found if type(entry) is dict] or None
     return None

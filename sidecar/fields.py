@@ -513,7 +513,7 @@ _FINISH_REASONS = {
         "length max_tokens max_output_tokens max_completion_tokens model_length max_length "
         "model_context_window_exceeded 2",
     ),
-    **_all("tool_calls", "tool_calls tool_call tool_use function_call tools"),
+    **_all("tool_calls", "tool_calls tool_call tool_use tooluse function_call tools"),
     **_all(
         "content_filter",
         "content_filter content_filtered safety recitation blocklist prohibited_content spii refusal "

@@ -34,6 +34,8 @@ REMEMBERED_IDS = 100_000
 HOLD_SECONDS = 10.0
 """How long a file must be quiet for its held request to be counted."""
 
+_LATER = "later"
+"""No result yet: the line is the first of a record that is printed over many."""
 _HELD = "held"
 """No result yet: it comes when the request is counted or superseded."""
 
@@ -120,6 +122,7 @@ class Source:
         "predecessor",
         "printed",
         "printed_bytes",
+        "stream",
         "wait",
         "waits",
     )
@@ -146,6 +149,8 @@ class Source:
         self.printed: list[bytes] = []
         """The lines of a pretty-printed record that is not at its end."""
         self.printed_bytes = 0
+        self.stream = ""
+        """The runtime's stream in which it is printed."""
         self.held: tuple[Request, tuple[str, ...], str] | None = None
         """A request that a later line may still tell better, its extra labels and its parser."""
         self.held_owes = False
@@ -246,7 +251,7 @@ class Pipeline:
         if source.wait:
             source.wait -= 1
         elif batch is not None and self._is_between_lines(source) and batch.renew():
-            records = self._records(source, batch, whole)
+            records = self._decoded(source, batch, whole)
             if records is not None:
                 source.waits = 0
                 self._health.lines["too_long"] += too_long
@@ -256,7 +261,7 @@ class Pipeline:
             source.wait = (1 << source.waits) - 1
         self.feed(source, split(whole), too_long)
 
-    def _records(self, source: Source, batch: Batch, whole: bytes) -> list[Any] | None:
+    def _decoded(self, source: Source, batch: Batch, whole: bytes) -> list[Any] | None:
         """Decode whole lines at once; `None` where not each of them is one record of a known shape."""
         text: bytes | str | None = whole
         if source.is_cri:
@@ -335,7 +340,7 @@ class Pipeline:
         """Count what became of a line; where that comes with a later one, now or never."""
         if result == _HELD and source.held is not None:
             source.held_owes = True
-        elif result is not None:
+        elif result is not None and result != _LATER:
             # a held request that this line's next record let go of was counted
             result = "request" if result == _HELD else result
             self._health.lines[result] += 1
@@ -354,7 +359,7 @@ class Pipeline:
         source.is_docker = part is not None
         if part is not None:
             return self._fragment(source, *part)
-        return self._record(source, record, 0)
+        return self._record(source, record, 0) or "ignored"
 
     def finish(self, source: Source, rest: bytes | None) -> None:
         """Count what stands at the end of a file that will not grow any more."""
@@ -370,8 +375,8 @@ class Pipeline:
             else:
                 self.feed(source, [rest])
         while source.fragments:
-            _, parts = source.fragments.popitem()
-            self._end(source, self._joined(source, b"".join(parts)))
+            stream, parts = source.fragments.popitem()
+            self._end(source, self._joined(source, stream, b"".join(parts)))
         if source.printed:
             self._abandon_printed(source)
         self.release(source)
@@ -388,10 +393,13 @@ class Pipeline:
         """Count the request that was held back for a better line."""
         if source.held is not None:
             held, source.held = source.held, None
-            self._count(*held)
+            # another file that held it as well may have been quicker
+            result = "repeat" if held[0].id in self._ids else "request"
+            if result == "request":
+                self._count(*held)
             if source.held_owes:
                 source.held_owes = False
-                self._health.lines["request"] += 1
+                self._health.lines[result] += 1
 
     def _docker(self, record: Record) -> tuple[str, bool, bytes] | None:
         return envelopes.docker(record) if self._envelope in ("auto", "docker") else None
@@ -419,9 +427,7 @@ class Pipeline:
         if not stripped:
             return "ignored"
         if line.rstrip(b"\r") in _OPENERS:
-            source.printed.append(stripped)
-            source.printed_bytes = len(stripped) + 1
-            return None
+            return self._begin(source, stripped)
         if stripped[-1:] == b"," and stripped[:1] == b"{":
             # an element of an array that is printed with one element on each line
             stripped = stripped[:-1]
@@ -435,7 +441,7 @@ class Pipeline:
         if type(record) is dict:
             if (part := self._docker(record)) is not None:
                 return self._fragment(source, *part)
-            return self._record(source, record, 0)
+            return self._record(source, record, 0) or "ignored"
         return self._value(source, record, stripped)
 
     def _fragment(self, source: Source, stream: str, is_last: bool, text: bytes) -> str | None:
@@ -448,7 +454,7 @@ class Pipeline:
                 source.fragments[stream] = parts
         if parts is None:
             if is_last:
-                return self._joined(source, text)
+                return self._joined(source, stream, text)
             source.fragments[stream] = [text]
             return None
         if parts[0] != _TOO_LONG:
@@ -460,17 +466,34 @@ class Pipeline:
         if not is_last:
             return None
         del source.fragments[stream]
-        return self._joined(source, b"".join(parts))
+        return self._joined(source, stream, b"".join(parts))
 
-    def _joined(self, source: Source, line: bytes) -> str | None:
+    def _joined(self, source: Source, stream: str, line: bytes) -> str | None:
         """Read a line that was taken out of its wrapper, as a whole."""
         if line == _TOO_LONG:
             return "too_long"
-        return self._print(source, line) if source.printed else self._text(source, line)
+        if source.printed and source.stream in ("", stream):
+            return self._print(source, line)
+        is_printing = bool(source.printed)
+        result = self._text(source, line)
+        if source.printed and not is_printing:
+            source.stream = stream
+        return result
 
-    def _print(self, source: Source, line: bytes) -> str | None:
+    def _begin(self, source: Source, opener: bytes) -> str:
+        """Begin a record that is printed over many lines."""
+        if source.printed:
+            return "not_json"
+        source.printed.append(opener)
+        source.printed_bytes = len(opener) + 1
+        source.stream = ""
+        return _LATER
+
+    def _print(self, source: Source, wrapped: bytes) -> str | None:
         """Collect the lines of a pretty-printed record; all but its first and last are indented."""
-        line = line.rstrip(b"\r")
+        line = wrapped.rstrip(b"\r")
+        if line[:1] == b"{" and len(line) > 2:
+            line = envelopes.line(envelopes.decoded(line)) or line
         closer = _OPENERS[source.printed[0]]
         if line[:1] in (b" ", b"\t") or not line:
             source.printed.append(line)
@@ -481,7 +504,7 @@ class Pipeline:
             return None
         if line != closer and not (closer == b"}" and line == b"},"):
             self._abandon_printed(source)
-            return self._text(source, line)
+            return self._text(source, wrapped)
         text = b"\n".join([*source.printed, line])
         self._drop_printed(source)
         try:
@@ -489,7 +512,7 @@ class Pipeline:
         except ValueError:
             return "not_json"
         if type(value) is dict:
-            return self._record(source, value, 0)
+            return self._record(source, value, 0) or "ignored"
         return self._value(source, value, text)
 
     def _abandon_printed(self, source: Source) -> None:
@@ -506,9 +529,17 @@ class Pipeline:
         """Count a line that is an array of records; any other bare value is ignored."""
         if type(value) is not list:
             return "ignored" if line.strip() else "not_json"
-        return _first([self._record(source, entry, 0) for entry in value if type(entry) is dict])
+        return (
+            self._records(source, [entry for entry in value if type(entry) is dict], 0) or "ignored"
+        )
 
-    def _record(self, source: Source, record: Record, depth: int) -> str:
+    def _records(self, source: Source, records: list[Record], depth: int) -> str | None:
+        results = [self._record(source, record, depth) for record in records]
+        claimed = [result for result in results if result is not None]
+        return _first(claimed) if claimed else None
+
+    def _record(self, source: Source, record: Record, depth: int) -> str | None:
+        """Ask the parsers, then open what is inside; `None` where nobody claims any of it."""
         parsers = self._parsers
         last = source.last_parser
         result = self._ask(source, last, record) if last is not None else None
@@ -525,9 +556,14 @@ class Pipeline:
                         break
         if result is not None:
             return result
-        if depth >= envelopes.MAX_DEPTH:
-            return "ignored"
-        return _first([self._record(source, found, depth + 1) for found in envelopes.inner(record)])
+        if depth < envelopes.MAX_DEPTH:
+            for found in envelopes.inner(record):
+                if isinstance(found, bytes):
+                    return self._begin(source, found)
+                result = self._records(source, found, depth + 1)
+                if result is not None:
+                    return result
+        return None
 
     def _places(self, record: Record) -> Sequence[int]:
         """Give who may claim a record, by its keys."""

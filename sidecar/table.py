@@ -131,6 +131,18 @@ class Const:
     value: Any
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a value comes from: the places in the record, none for what the table or the house says by itself.
+
+    read: a name of `READERS`; else `sum`, `const`, `made of` (durations of times, an error's class), `default`.
+    """
+
+    value: Any
+    paths: tuple[str, ...]
+    read: str
+
+
 Source = tuple[At | Sum | Const, ...]
 Place = tuple[int, str, At | Sum | Const]
 """Where in its table a source is, of which field, and the source."""
@@ -283,6 +295,60 @@ class Table:
             ),
         )
 
+    def explain(self, record: Record) -> dict[str, Origin] | None:
+        """Tell, slowly, where each field of the request in a record comes from; `None` where there is no request."""
+        if not self.claims(record):
+            return None
+        openings: list[tuple[Record, str, Record]] = [(record, "", {})]
+        for key in self.inside:
+            inner = record.get(key)
+            if type(inner) is dict and inner:
+                openings.append(({**record, key: None, **inner}, f"{key}.", inner))
+        for opened, prefix, inner in openings:
+            if not self.claims(opened):
+                continue
+            told = self._origins(opened, prefix, inner)
+            for path in self.body_at:
+                body = _opened(fields.get(opened, path))
+                if body is None:
+                    continue
+                table = next((one for one in self.bodies if one.claims(body)), None)
+                if table is not None:
+                    at = prefix if fields.WAYS[path][-1][0] in inner else ""
+                    told = _merged(told, table._origins(body, f"{at}{path}.", body))
+                    break
+            if self.is_enough(told):
+                return _told(told)
+        return None
+
+    def _origins(self, record: Record, prefix: str, inner: Record) -> dict[str, Any]:
+        """Do what `find` does, but give for each field its origin; those of errors as a list."""
+        told: dict[str, Any] = {}
+        for name, source in self.sources.items():
+            for take in source:
+                value, paths, read = _read_at(take, record, prefix, inner)
+                if value is None:
+                    continue
+                origin = Origin(value, paths, read)
+                if name != "error":
+                    told[name] = origin
+                    break
+                told.setdefault(name, []).append(origin)
+        wholes: list[tuple[str, tuple[str, ...]]] = []
+        if self.input_excludes_cache:
+            wholes.append(("input_tokens", ("cache_read_tokens", "cache_write_tokens")))
+        if self.output_excludes_reasoning:
+            wholes.append(("output_tokens", ("reasoning_tokens",)))
+        for whole, parts in wholes:
+            there = [told[name] for name in (whole, *parts) if name in told]
+            if any(name in told for name in parts):
+                told[whole] = Origin(
+                    sum([one.value for one in there]),
+                    tuple([path for one in there for path in one.paths]),
+                    "sum",
+                )
+        return told
+
     def parse_with(self, record: Record, find: Find, find_body: Find) -> tuple[Request, ...] | None:
         """Do what the table's parser does, by functions that read a record and a body; `None`: not of mine."""
         found = find(record)
@@ -335,6 +401,40 @@ def _merged(found: dict[str, Any], body: dict[str, Any]) -> dict[str, Any]:
     for name in ("id", "final"):  # the line is one request of its own
         merged.pop(name, None)
     return merged
+
+
+def _told(told: Mapping[str, Any]) -> dict[str, Origin]:
+    """Bring the origins of what was found to the fields of the request that `finish` makes of it."""
+    found = {
+        name: [one.value for one in origin] if name == "error" else origin.value
+        for name, origin in told.items()
+    }
+    request = finish(found)
+    because = {
+        "error_type": ["error", "status_code", "outcome"],
+        "duration_seconds": ["started", "timestamp"],
+        "time_to_first_token_seconds": ["started", "first_token"],
+        "timestamp": ["started", "duration_seconds"],
+        "served_from_cache": ["cache_hit"],
+    }
+    origins: dict[str, Origin] = {}
+    for name in Request.__struct_fields__:
+        value = getattr(request, name)
+        if value is None or (name == "served_from_cache" and not value):
+            continue
+        if name in told and name in found and found[name] == value:
+            origins[name] = told[name]
+            continue
+        causes: list[Origin] = []
+        for cause in because.get(name, []):
+            if cause in told:
+                causes += told[cause] if cause == "error" else [told[cause]]
+        if causes:
+            paths = tuple(dict.fromkeys([path for cause in causes for path in cause.paths]))
+            origins[name] = Origin(value, paths, "made of")
+        elif name != "final":
+            origins[name] = Origin(value, (), "default")
+    return origins
 
 
 def finish(found: Mapping[str, Any]) -> Request:
@@ -412,6 +512,27 @@ def _read(take: At | Sum | Const, record: Record) -> Any:
                 else value
             )
     return None
+
+
+def _read_at(
+    take: At | Sum | Const, record: Record, prefix: str, inner: Record
+) -> tuple[Any, tuple[str, ...], str]:
+    """Do what `_read` does, and tell at which places of the whole record, and how; `inner` is what is at `prefix`."""
+    if isinstance(take, Const):
+        return take.value, (), "const"
+    if isinstance(take, Sum):
+        parts = [_read_at(at, record, prefix, inner) for at in take.parts]
+        parts = [part for part in parts if part[0] is not None]
+        paths = tuple([path for _, at, _ in parts for path in at])
+        return sum([part[0] for part in parts]) if parts else None, paths, "sum"
+    for chain in take.chains:
+        value: Any = record
+        for key in chain:
+            value = fields.step(value, key)
+        if value is not None and READERS[take.read](value) is not None:
+            at = prefix if chain[0] in inner else ""
+            return _read(take, record), (at + take.path,), take.read
+    return None, (), take.read
 
 
 def holds(record: Record, path: str, values: tuple[Any, ...] | None) -> bool:
