@@ -59,7 +59,7 @@ class Batch:
         """`labels` are the paths of extra labels, `rivals` the tables that may want a record of a known shape."""
         self._compiled, self._meter = compiled, meter
         self._labels, self._rivals = labels, rivals
-        self._shapes, self._epoch = 0, -1
+        self._version, self._epoch = 0, -1
         self._is_written = False
         self._decode_lines: Callable[[bytes | str], list[Any]] = _decode_none
         self.decode: Callable[[bytes], Any] = _decode_none
@@ -70,8 +70,8 @@ class Batch:
 
     def renew(self) -> bool:
         """Take in the shapes that came since; tell whether any lines can be read."""
-        if self._shapes != len(self._compiled.shown) or self._epoch != self._meter.epoch:
-            self._shapes, self._epoch = len(self._compiled.shown), self._meter.epoch
+        if self._version != self._compiled.version or self._epoch != self._meter.epoch:
+            self._version, self._epoch = self._compiled.version, self._meter.epoch
             self._write()
         return self._is_written
 

@@ -57,6 +57,8 @@ MAX_SHAPES = 128
 """Functions kept for one parser; the shapes that come after are read by the tables themselves."""
 SEEN_BEFORE_COMPILED = 4
 """A shape that comes less often is not worth the millisecond that writing its function takes."""
+REFUSED_BEFORE_FORGOTTEN = 20_000
+"""How often a shape must find no room before all are forgotten: to compile them again costs less than that did."""
 MAX_KEYS = 256
 """A record of more keys is no log line that comes twice."""
 
@@ -104,6 +106,10 @@ class Compiled:
         self.takes: dict[tuple[str, ...], Take] = {}
         self.seen: dict[Any, int] = {}
         self.shapes = 0
+        self.refused = 0
+        """How often there was no room for one more shape."""
+        self.version = 0
+        """It changes whenever `shown` does."""
         self.leaves: dict[Take, Keys] = {}
         """The functions that give `MISS` for a record of another shape than their own, and their shapes."""
         self.leaf: Take = _miss
@@ -138,10 +144,16 @@ class Compiled:
             if self.leaf in leaves:
                 last, before = self.leaf, last
                 if requests and self.is_plain and self.leaf not in self.shown:
+                    self.version += 1
                     keys = leaves[self.leaf]
                     self.shown[self.leaf] = keys, _kinds_in(record, keys)
             return requests
 
+        def forget_last() -> None:
+            nonlocal last, before
+            last = before = _miss
+
+        self.forget_last = forget_last
         self.parse: Parser = parse if len(tables) > 1 else parse_one
 
     def general(self, record: Record) -> Any:
@@ -156,10 +168,22 @@ class Compiled:
             return table.find(record) if table.claims(record) else None
         return table.parse(record)
 
+    def forget(self) -> None:
+        """Forget all shapes: those that still come are compiled again."""
+        for kept in (self.takes, self.seen, self.leaves, self.shown):
+            kept.clear()
+        self.forget_last()
+        self.shapes = self.refused = 0
+        self.version += 1
+
     def is_due(self, shape: Any) -> bool:
         """Tell whether a shape has come often enough to be compiled, and there is room."""
         if self.shapes >= MAX_SHAPES:
-            return False
+            self.refused += 1
+            if self.refused < REFUSED_BEFORE_FORGOTTEN:
+                return False
+            # the log is another one now
+            self.forget()
         if len(self.seen) >= 1024:
             self.seen.clear()
         times = self.seen[shape] = self.seen.get(shape, 0) + 1

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from parsers import generic
 from sidecar.config import Config
 from sidecar.daemon import Sidecar
 from sidecar.pipeline import Source
@@ -33,7 +34,15 @@ LINE: dict[str, Any] = {
     "finish_reason": "stop",
     "trace_id": "abc",
 }
+SHOWN = 24
+"""How often a shape comes before it is surely known."""
 FAILED: dict[str, Any] = {**LINE, "status_code": 429, "error": {"type": "rate_limit_error"}}
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> None:
+    """Other tests have shown the parser more shapes than it keeps."""
+    generic.parse.compiled.forget()  # type: ignore[attr-defined] # a function's own attribute
 
 
 class Run:
@@ -84,14 +93,14 @@ def both(*texts: bytes, **config: Any) -> Run:
 
 def shown(*more: dict[str, Any]) -> list[bytes]:
     """Give texts after which the shapes of all records are known."""
-    return [text_of(LINE, FAILED, *more)] * 12
+    return [text_of(LINE, FAILED, *more)] * SHOWN
 
 
 def test_lines_of_known_shapes_are_counted_at_once() -> None:
     run = both(*shown())
 
     assert run.counts_at_once
-    assert run.sidecar.health.lines["request"] == 24
+    assert run.sidecar.health.lines["request"] == 2 * SHOWN
 
 
 @pytest.mark.parametrize(
@@ -170,8 +179,8 @@ def test_two_records_on_a_line_before_an_empty_one_are_two_requests() -> None:
         run = Run(at_once=at_once)
         for text in [*shown(), late]:
             run.feed(text)
-        assert run.sidecar.health.requests == {"generic": 26}
-        assert sum(run.sidecar.health.lines.values()) == 26
+        assert run.sidecar.health.requests == {"generic": 2 * SHOWN + 2}
+        assert sum(run.sidecar.health.lines.values()) == 2 * SHOWN + 2
 
 
 def wrapped_by_cri(text: bytes) -> bytes:
@@ -195,12 +204,12 @@ def test_wrapped_lines_are_counted_at_once(wrap: Any) -> None:
     run = both(*map(wrap, shown()), wrap(text_of(LINE)) + text_of(LINE), wrap(text_of(LINE)))
 
     assert run.counts_at_once
-    assert run.sidecar.health.lines["request"] == 27
+    assert run.sidecar.health.lines["request"] == 2 * SHOWN + 3
 
 
 def test_extra_labels_are_counted_at_once() -> None:
     teams = [text_of({**LINE, "team": team, "who": {"id": 7}}) for team in ("a", "b", "", "a")]
-    run = both(*teams * 8, text_of(LINE), labels={"team": "team", "who": "who.id", "no": "no"})
+    run = both(*teams * SHOWN, text_of(LINE), labels={"team": "team", "who": "who.id", "no": "no"})
 
     assert run.counts_at_once
     assert {series.labels[6:] for series in run.sidecar.store.series} == {

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from parsers import anthropic, bedrock, gemini, generic, openai
 from sidecar import Request, Table, compile_table
-from sidecar.compiled import MAX_SHAPES
+from sidecar.compiled import MAX_SHAPES, REFUSED_BEFORE_FORGOTTEN
 from sidecar.table import unit_in_name
 
 ACME: dict[str, Any] = {
@@ -429,3 +429,19 @@ def test_the_functions_kept_are_few_and_what_comes_after_is_read_all_the_same() 
     ]
     assert len(answers) == 1
     assert 0 < len(written) <= MAX_SHAPES
+
+
+def test_shapes_that_no_longer_come_make_room_for_those_that_do() -> None:
+    table = Table.from_toml("acme", ACME)
+    parse = compile_table(table)
+    compiled = parse.compiled  # type: ignore[attr-defined] # a function's own attribute
+    for number in range(MAX_SHAPES + 1):
+        for _ in range(5):
+            parse({"kind": "llm_call", f"key{number}": 1}, {})
+    assert compiled.shapes == MAX_SHAPES
+    new = {"kind": "llm_call", "req": {"model": "m"}, "new": 1}
+    for _ in range(REFUSED_BEFORE_FORGOTTEN + 10):
+        answer = parse(new, {})
+
+    assert tuple(new) in compiled.takes
+    assert answer == table.parse(new)
