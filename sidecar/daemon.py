@@ -110,6 +110,9 @@ class Sidecar:
         if self._state is None:
             return
         is_there, unreadable = self._state.read(lambda state: self._take(state, now))
+        if self._state.is_behind:
+            # what is new since then may have been shown with its value: 0 now would be a step back
+            self.exposition.forget_scrapers()
         if unreadable:
             saves = self.health.state_saves
             saves["unreadable"] = saves.get("unreadable", 0) + unreadable
@@ -146,7 +149,7 @@ class Sidecar:
             health.read_bytes,
             tuple(health.lines.values()),
             tuple(health.rotations.values()),
-            self.exposition.row_count,
+            self.exposition.shown,
             tuple(generation.identity for generation in self.follower.generations),
         )
         if mark == self._saved:
@@ -460,6 +463,9 @@ class Loop:
         if not asks:
             return
         sidecar = self._sidecar
+        for ask in asks:
+            if ask.path == "/metrics":
+                sidecar.exposition.meet(ask.scraper)
         # what a page shows has been saved before
         sidecar.save()
         sidecar.health.lag_bytes = sidecar.follower.lag_bytes

@@ -80,7 +80,6 @@ class Source:
         "last_parser",
         "memories",
         "path",
-        "predecessor",
         "printed",
         "printed_bytes",
         "reader",
@@ -98,8 +97,6 @@ class Source:
         self.is_cri = False
         self.fragments: dict[str, list[bytes]] = {}
         """The parts of a line that the runtime split, by stream."""
-        self.predecessor: Source | None = None
-        """The file that had this path before: a split line may end here."""
         self.printed: list[bytes] = []
         """The lines of a pretty-printed record that is not at its end."""
         self.printed_bytes = 0
@@ -107,6 +104,10 @@ class Source:
         """A request that a later line may still tell better, its extra labels and its parser."""
         self.held_owes = False
         """The line that told the held request has no result yet."""
+
+    def follow(self, predecessor: Source) -> None:
+        """Go on where the file that had this path before has ended: the runtime may have split a line there."""
+        self.fragments, predecessor.fragments = predecessor.fragments, {}
 
     def dump(self) -> dict[str, Any]:
         """Give JSON values from which `load` makes the same; the last parser is asked anew."""
@@ -287,11 +288,14 @@ class Pipeline:
     def release(self, source: Source) -> None:
         """Count the request that was held back for a better line."""
         if source.held is not None:
-            held, source.held = source.held, None
-            self._count(*held)
+            (request, extra, name), source.held = source.held, None
+            # another file may have told it meanwhile
+            is_repeat = request.id is not None and request.id in self._ids
+            if not is_repeat:
+                self._count(request, extra, name)
             if source.held_owes:
                 source.held_owes = False
-                self._health.lines["request"] += 1
+                self._health.lines["repeat" if is_repeat else "request"] += 1
 
     def _docker(self, record: Record) -> tuple[str, bool, bytes] | None:
         return envelopes.docker(record) if self._envelope in ("auto", "docker") else None
@@ -347,11 +351,6 @@ class Pipeline:
     def _fragment(self, source: Source, stream: str, is_last: bool, text: bytes) -> str | None:
         """Join what the runtime split, for each stream by itself."""
         parts = source.fragments.get(stream)
-        if parts is None and source.predecessor is not None:
-            parts = source.predecessor.fragments.pop(stream, None)
-            source.predecessor = None
-            if parts is not None:
-                source.fragments[stream] = parts
         if parts is None:
             if is_last:
                 return self._joined(source, text)
