@@ -3,9 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SECONDS ?=
+MINUTES ?= 10
+KILLS ?= 200
+SEED ?=
 PORT ?=
 
-.PHONY: demo test lint bench format clean
+.PHONY: demo test lint bench fuzz soak kills format clean
 
 $(VENV)/.run: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("ai-sidecar needs Python 3.11 or newer, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
@@ -23,6 +26,13 @@ $(VENV)/.dev: $(VENV)/.run
 	$(PYTHON) -m venv .venv-litellm
 	.venv-litellm/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
 	.venv-litellm/bin/python -m pip install --quiet --group litellm || echo 'litellm cannot be installed: its test is skipped'
+	touch $@
+
+# the fuzzer is a compiled program of its own; what it learns stays beside it for the next run
+.venv-fuzz/.done: pyproject.toml
+	$(PYTHON) -m venv .venv-fuzz
+	.venv-fuzz/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	.venv-fuzz/bin/python -m pip install --quiet --editable . --group fuzz
 	touch $@
 
 demo: $(VENV)/.run
@@ -44,6 +54,20 @@ format: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python tests/bench/read.py
 	$(BIN)/python tests/bench/serve.py
+	$(BIN)/python tests/bench/state.py
+	$(BIN)/python tests/bench/hostile.py
+
+soak: $(VENV)/.dev
+	$(BIN)/python tests/soak.py --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+
+kills: $(VENV)/.dev
+	$(BIN)/python tests/kills.py --kills $(KILLS) $(if $(SEED),--seed $(SEED))
+
+fuzz: .venv-fuzz/.done
+	mkdir -p .venv-fuzz/corpus
+	.venv-fuzz/bin/python tests/fuzz/target.py -max_total_time=$(or $(SECONDS),60) -max_len=8192 \
+		-rss_limit_mb=2048 -timeout=60 -report_slow_units=60 -print_final_stats=1 -artifact_prefix=tests/fuzz/findings/ \
+		.venv-fuzz/corpus tests/fuzz/corpus tests/fuzz/findings
 
 clean:
-	rm -rf $(VENV) .venv-litellm
+	rm -rf $(VENV) .venv-litellm .venv-fuzz

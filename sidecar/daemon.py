@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -70,7 +71,21 @@ class Sidecar:
             self.parsers: list[Installed] = plugins.load(config.parsers, config.tables)
         except ValueError as error:
             raise ConfigError(str(error)) from None
+        self._observe = observe
         self.health = Health(version=version)
+        self._begin()
+        self.health.prices_timestamp_seconds = self.book.timestamp_seconds
+        self._stdin_source = Source(STDIN)
+        self._stdin_lines = LineSplitter(config.max_line_bytes)
+        self._prices_mtime = self._mtime_of_prices()
+        self._state = StateDirectory(config.state_dir) if config.state_dir is not None else None
+        self._saved: object = None
+        self._sequence = 0
+        self._has_failed_to_save = False
+
+    def _begin(self) -> None:
+        """Make what counts, with nothing counted."""
+        config = self.config
         self.store = Store(config.max_series, tuple(config.labels))
         self.meter = Meter(self.store, self.book, cost_source=config.cost_source)
         self.exposition = Exposition(
@@ -85,7 +100,7 @@ class Sidecar:
             envelope=config.envelope,
             labels=tuple(config.labels.values()),
             max_line_bytes=config.max_line_bytes,
-            observe=observe,
+            observe=self._observe,
         )
         self.follower = Follower(
             [path for path in config.log_paths if path != STDIN],
@@ -95,14 +110,6 @@ class Sidecar:
             feed=self.pipeline.feed_whole,
             finish=self.pipeline.finish,
         )
-        self.health.prices_timestamp_seconds = self.book.timestamp_seconds
-        self._stdin_source = Source(STDIN)
-        self._stdin_lines = LineSplitter(config.max_line_bytes)
-        self._prices_mtime = self._mtime_of_prices()
-        self._state = StateDirectory(config.state_dir) if config.state_dir is not None else None
-        self._saved: object = None
-        self._sequence = 0
-        self._has_failed_to_save = False
 
     def hold_state(self) -> None:
         """Take the state directory for ourselves; StateInUseError where another sidecar has it."""
@@ -114,6 +121,9 @@ class Sidecar:
         if self._state is None:
             return
         is_there, unreadable = self._state.read(lambda state: self._take(state, now))
+        if self._state.is_behind:
+            # what is new since then may have been shown with its value: 0 now would be a step back
+            self.exposition.forget_scrapers()
         if unreadable:
             saves = self.health.state_saves
             saves["unreadable"] = saves.get("unreadable", 0) + unreadable
@@ -122,25 +132,29 @@ class Sidecar:
 
     def _take(self, state: dict[str, Any], now: float) -> None:
         """Go on from a state, all of it or nothing: counters without their positions would count the log twice."""
-        empty = self.store.dump()
+        nothing = deepcopy(self.health.dump())
         try:
             self.store.load(state["store"])
             self.exposition.load(state["exposition"])
-        except ValueError:
-            self.store.load(empty)
-            raise
-        self.health.load(state["health"])
-        self.pipeline.load(state["ids"])
-        self._sequence = state["sequence"]
-        self.follower.load(state["follow"], now)
-        names = state["store"]["extra_labels"]
-        for source in [generation.source for generation in self.follower.generations]:
-            if source.held is not None:
-                request, extra, parser = source.held
-                values = dict(zip(names, extra, strict=True))
-                extra = tuple([values.get(name, "") for name in self.store.extra_labels])
-                source.held = (request, extra, parser)
-        self.history.load(state.get("history", {}), time.time())
+            self.pipeline.load(state["ids"])
+            self.follower.load(state["follow"], now)
+            names = state["store"]["extra_labels"]
+            for source in [generation.source for generation in self.follower.generations]:
+                if source.held is not None:
+                    request, extra, parser = source.held
+                    values = dict(zip(names, extra, strict=True))
+                    extra = tuple([values.get(name, "") for name in self.store.extra_labels])
+                    source.held = (request, extra, parser)
+            self.history.load(state.get("history", {}), time.time())
+            self.health.load(state["health"])
+            self._sequence = int(state["sequence"])
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            # whole, but of another shape than ours
+            for generation in self.follower.generations:
+                generation.tail.close()
+            self._begin()
+            self.health.forget(nothing)
+            raise ValueError(f"it does not fit ({type(error).__name__}: {error})") from None
 
     def save(self) -> None:
         """Save the state where something has changed since; a failure is said once, counted, and stops nothing."""
@@ -151,7 +165,7 @@ class Sidecar:
             health.read_bytes,
             tuple(health.lines.values()),
             tuple(health.rotations.values()),
-            self.exposition.row_count,
+            self.exposition.shown,
             tuple(generation.identity for generation in self.follower.generations),
         )
         if mark == self._saved:
@@ -160,7 +174,7 @@ class Sidecar:
         data = snapshot.encode(
             {
                 "sequence": self._sequence,
-                "store": self.store.dump(),
+                "store": self.store.dump(packed=True),
                 "exposition": self.exposition.dump(),
                 "health": health.dump(),
                 "ids": self.pipeline.dump(),
@@ -500,6 +514,9 @@ class Loop:
             return
         sidecar = self._sidecar
         now = time.monotonic()
+        for ask in asks:
+            if ask.path == "/metrics":
+                sidecar.exposition.meet(ask.scraper)
         is_status_due = now - self._status_at >= self._status_seconds
         if is_status_due or any(ask.path == "/metrics" for ask in asks):
             # what a page shows has been saved before

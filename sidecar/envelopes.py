@@ -105,7 +105,8 @@ def docker(record: Any) -> tuple[str, bool, bytes] | None:
     if type(record) is not dict or len(record) > 4:
         return None
     text, stream = record.get("log"), record.get("stream")
-    if type(text) is not str or type(stream) is not str or "time" not in record:
+    # other streams would each want a buffer for their unfinished line
+    if type(text) is not str or stream not in ("stdout", "stderr") or "time" not in record:
         return None
     return stream, text.endswith("\n"), text.rstrip("\r\n").encode("utf-8", "replace")
 

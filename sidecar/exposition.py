@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from collections.abc import Callable
-from itertools import accumulate
+from itertools import accumulate, takewhile
 from operator import add, attrgetter
 from typing import Any, NamedTuple
 
@@ -61,9 +61,7 @@ class Exposition:
         seen = self._page_number
         if scraper is not None and self._zero_first:
             seen = self._scrapers.pop(scraper, seen)
-            self._scrapers[scraper] = self._page_number
-            if len(self._scrapers) > REMEMBERED_SCRAPERS:
-                self._scrapers.popitem(last=False)
+            self._remember(scraper)
         out: list[bytes] = []
         for rows in self._rows:
             rows.write(out, seen, is_openmetrics)
@@ -73,10 +71,27 @@ class Exposition:
         out.append(generate_latest(self._registry))
         return b"".join(out), TEXT
 
+    def meet(self, scraper: str | None) -> None:
+        """Take note of a scraper before its first page, so that a process after us knows what it may have seen."""
+        if scraper is None or not self._zero_first or scraper in self._scrapers:
+            return
+        self._take_in()
+        self._page_number += 1
+        self._remember(scraper)
+
+    def forget_scrapers(self) -> None:
+        """Show values as they are, for it is not known any more who has seen which of them."""
+        self._scrapers.clear()
+
     @property
-    def row_count(self) -> int:
-        """How many rows there are: it changes when somebody has been shown a new one."""
-        return sum([len(rows.rows) for rows in self._rows])
+    def shown(self) -> object:
+        """What must be saved before the next page: it changes when there are new rows, and when somebody has got them."""
+        self._take_in()
+        youngest = max([rows.rows[-1].birth for rows in self._rows if rows.rows], default=0)
+        return (
+            sum([len(rows.rows) for rows in self._rows]),
+            {scraper for scraper, seen in self._scrapers.items() if seen >= youngest},
+        )
 
     def dump(self) -> dict[str, Any]:
         """Give, as JSON values, who has seen what: with it, a new process shows no row as 0 to who saw its value."""
@@ -88,8 +103,8 @@ class Exposition:
             "births": [
                 (rows.family.name, row.key, row.birth)
                 for rows in self._rows
-                for row in reversed(rows.rows)
-                if row.birth > oldest
+                # the youngest are the last
+                for row in takewhile(lambda row: row.birth > oldest, reversed(rows.rows))
             ],
         }
 
@@ -112,6 +127,11 @@ class Exposition:
             for row in rows.rows:
                 row.birth = births.get((rows.family.name, row.key), 0)
             rows.rows.sort(key=attrgetter("birth"))
+
+    def _remember(self, scraper: str) -> None:
+        self._scrapers[scraper] = self._page_number
+        if len(self._scrapers) > REMEMBERED_SCRAPERS:
+            self._scrapers.popitem(last=False)
 
     def _forget_rows(self) -> None:
         self._rows = [_Rows(family, self._store.extra_labels) for family in self._families]

@@ -9,6 +9,7 @@ device and inode while its descriptor is open, and by its proof (`tail.Proof`) o
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import gzip
 import os
@@ -17,6 +18,8 @@ import resource
 import stat
 import zlib
 from collections.abc import Callable, Iterator
+from functools import cache
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +52,10 @@ class Generation:
         "identity",
         "is_live",
         "last_change",
+        "last_live",
         "live_path",
         "path",
+        "predecessor",
         "seen",
         "size",
         "source",
@@ -69,10 +74,14 @@ class Generation:
         self.source = source
         self.is_live = True
         """A followed path leads to it now."""
+        self.last_live = 0
+        """The number of the last look at which one did."""
         self.size = 0
         self.seen: tuple[int, int] | None = None
         """Size and mtime (ns) up to which it was read to its end."""
         self.last_change = now
+        self.predecessor: tuple[Generation, int] | None = None
+        """What had this path before, and how far that has to be read before this one is begun."""
         self.unread = 0
         """Of one that has no file now: how many bytes of an unfinished line have to be read again."""
 
@@ -80,6 +89,49 @@ class Generation:
     def lag_bytes(self) -> int:
         """How many bytes are there that were not read yet."""
         return max(0, self.size - self.tail.offset)
+
+
+class _Old:
+    """A rotated file that was there before we were: known by its content, for its number may come back."""
+
+    __slots__ = ("mtime_ns", "proof", "size")
+
+    def __init__(self, size: int, mtime_ns: int, proof: Proof | None) -> None:
+        self.size = size
+        self.mtime_ns = mtime_ns
+        self.proof = proof
+
+    @classmethod
+    def of(cls, path: str, status: os.stat_result) -> _Old:
+        proof = None
+        with contextlib.suppress(OSError):
+            if (opened := open_regular(path)) is not None:
+                fd, status = opened
+                try:
+                    proof = Tail(fd, 0, min(status.st_size, HEAD_BYTES)).proof
+                finally:
+                    os.close(fd)
+        return cls(status.st_size, status.st_mtime_ns, proof)
+
+    def is_it(self, path: str, status: os.stat_result) -> bool:
+        """Tell whether the file of this path is still the one that was there; it may have grown."""
+        if (status.st_size, status.st_mtime_ns) == (self.size, self.mtime_ns):
+            return True
+        if self.proof is None:
+            return False
+        try:
+            opened = open_regular(path)
+        except OSError:
+            return True
+        if opened is None:
+            return False
+        fd, status = opened
+        try:
+            holds = self.proof.holds(fd, status.st_size)
+        finally:
+            os.close(fd)
+        self.size, self.mtime_ns = status.st_size, status.st_mtime_ns
+        return holds
 
 
 class Follower:
@@ -103,19 +155,24 @@ class Follower:
         self._finish = finish
         self._by_identity: dict[Identity, Generation] = {}
         self._orphans: list[tuple[Proof, Generation]] = []
-        self._old_history: set[Identity] = set()
+        self._orphaned = 0
+        """How many orphans there have ever been: what was seen before may belong to one that came since."""
+        self._old_history: dict[Identity, _Old] = {}
         self._waiting: dict[Identity, float] = {}
-        self._packed: set[tuple[str, int, int]] = set()
+        self._packed: dict[str, tuple[int, int]] = {}
         self._copies: dict[Identity, tuple[int, int, int]] = {}
         self._refused: set[str] = set()
         self._is_first_look = True
+        self._looks = 0
+        self._is_blind = False
+        """At the last look a directory could not be read: what was not seen may still be there."""
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._max_open = max(16, min(soft // 2, 4096))
 
     @property
     def generations(self) -> list[Generation]:
-        """All that is followed, rotated files that are still open among them."""
-        return list(self._by_identity.values())
+        """All that is followed: rotated files that are still open, and what has no file now, among them."""
+        return [*self._by_identity.values(), *(generation for _, generation in self._orphans)]
 
     @property
     def lag_bytes(self) -> int:
@@ -124,7 +181,8 @@ class Follower:
 
     def dump(self) -> dict[str, Any]:
         """Give, as JSON values, what is known of every file: who it is, and how far it was counted."""
-        files = [(generation.tail.proof, generation) for generation in self._by_identity.values()]
+        in_order = sorted(self._by_identity.values(), key=attrgetter("last_live"))
+        files = [(generation.tail.proof, generation) for generation in in_order]
         return {
             "files": [
                 [
@@ -139,13 +197,19 @@ class Follower:
                 for proof, generation in (*self._orphans, *files)
                 if proof.position
             ],
-            "old_history": list(self._old_history),
+            "old_history": [
+                [identity, old.size, old.mtime_ns, old.proof and msgspec.to_builtins(old.proof)]
+                for identity, old in self._old_history.items()
+            ],
         }
 
     def load(self, dumped: dict[str, Any], now: float) -> None:
         """Take over what was dumped; files that are still what they were go on, the others wait to be found."""
         self._is_first_look = False
-        self._old_history = {(device, inode) for device, inode in dumped["old_history"]}
+        self._old_history = {
+            (device, inode): _Old(size, mtime_ns, proof and msgspec.convert(proof, Proof))
+            for (device, inode), size, mtime_ns, proof in dumped["old_history"]
+        }
         waiting: list[tuple[Proof, Generation]] = []
         for path, live_path, (device, inode), proof_values, pending, dropping, source in dumped[
             "files"
@@ -158,8 +222,11 @@ class Follower:
             tail.lines.dropping = dropping
             generation.unread = pending
             waiting.append((proof, generation))
+            self._looks += 1
+            generation.last_live = self._looks
         # the same inode first: a copy holds the same proof
         self._orphans = waiting
+        self._orphaned = len(waiting)
         live = self._resolve()
         there = {**self._siblings(live), **live}
         for proof, generation in waiting:
@@ -189,10 +256,11 @@ class Follower:
         """Go on with a generation in the file where its bytes were found."""
         tail = generation.tail
         tail.fd = fd
-        # the unfinished line is read again: its bytes were dropped
-        tail.offset -= generation.unread
-        generation.unread = 0
-        tail.prove()
+        if generation.unread:
+            # the unfinished line is read again: its bytes were dropped
+            tail.offset -= generation.unread
+            generation.unread = 0
+            tail.prove()
         generation.path, generation.identity = path, identity
         generation.size, generation.seen = size, None
         self._by_identity[identity] = generation
@@ -214,22 +282,37 @@ class Follower:
     def use(self, patterns: list[str], now: float) -> None:
         """Follow other paths from now on; what is not among them any more is read to its end."""
         self.look(now)
+        if patterns == self._patterns:
+            return
+        before = self._siblings(self._resolve())
         self._patterns = patterns
         live = self._resolve()
-        # the old generations of a path that is new to us are no missed ones
-        siblings = self._siblings(live)
-        self._old_history.update(set(siblings) - set(live) - set(self._by_identity))
+        # the old generations of a path that is new to us are no missed ones; those of the others may be
+        for identity, (path, status) in self._siblings(live).items():
+            if not (identity in live or identity in before or identity in self._by_identity):
+                self._old_history[identity] = _Old.of(path, status)
 
     def look(self, now: float) -> None:
         """Find what is new, gone, renamed, truncated or grown; `now` is monotonic seconds."""
+        self._looks += 1
+        _family.cache_clear()
         live = self._resolve()
         self._check_open(now)
+        self._is_blind = False
         siblings = self._siblings(live)
         if self._is_first_look:
-            self._old_history = {identity for identity in siblings if identity not in live}
+            self._old_history = {
+                identity: _Old.of(path, status)
+                for identity, (path, status) in siblings.items()
+                if identity not in live
+            }
         else:
-            # a number that is no longer there may come back for another file
-            self._old_history.intersection_update(siblings)
+            # a number may come back for another file
+            self._old_history = {
+                identity: old
+                for identity, old in self._old_history.items()
+                if identity not in siblings or old.is_it(*siblings[identity])
+            }
         for gone in [
             identity
             for identity in self._copies
@@ -240,19 +323,29 @@ class Follower:
             was_live, generation.is_live = generation.is_live, generation.identity in live
             if was_live and not generation.is_live:
                 self._health.rotations["rename"] += 1
+                # from now on it may be let go: not for one look at which nothing could be seen
+                generation.last_change = now
         for identity, (path, status) in live.items():
             known = self._by_identity.get(identity)
             if known is not None:
                 known.path = known.live_path = path
+                known.last_live = self._looks
             elif not self._meet(path, identity, status, now, is_live=True):
                 continue
         for identity, (path, status) in siblings.items():
-            if (
-                identity not in live
-                and identity not in self._by_identity
-                and identity not in self._old_history
-            ):
+            if identity in live:
+                continue
+            known = self._by_identity.get(identity)
+            if known is not None:
+                # where it can be opened again, should somebody go on writing to it
+                known.path = path
+            elif identity not in self._old_history:
                 self._meet(path, identity, status, now, is_live=False)
+        for generation in list(self._by_identity.values()):
+            identity = generation.identity
+            is_gone = identity not in live and identity not in siblings
+            if is_gone and generation.tail.fd < 0 and not self._is_blind:
+                self._orphan(generation)
         self._unpack(live)
         self._waiting = {
             identity: since
@@ -278,6 +371,10 @@ class Follower:
             if tail.fd < 0 or (generation.size <= tail.offset and tail.offset):
                 continue
             status = os.fstat(tail.fd)
+            if generation.predecessor is not None:
+                before, end = generation.predecessor
+                if before.tail.fd >= 0 and before.tail.offset < end:
+                    continue
             try:
                 whole, at_end = tail.read(budget_bytes)
             except OSError:
@@ -286,11 +383,16 @@ class Follower:
                 continue
             if at_end:
                 generation.size = tail.offset
-                generation.seen = (status.st_size, status.st_mtime_ns)
+                # one that is shorter now has to be looked into
+                is_whole = status.st_size >= tail.offset
+                generation.seen = (status.st_size, status.st_mtime_ns) if is_whole else None
             too_long, tail.lines.too_long = tail.lines.too_long, 0
             read_bytes, tail.read_bytes = tail.read_bytes, 0
             self._health.read_bytes += read_bytes
             if read_bytes:
+                if generation.predecessor is not None:
+                    generation.source.follow(generation.predecessor[0].source)
+                    generation.predecessor = None
                 # also where no line has ended yet: there may be more
                 yield generation.source, whole, too_long
 
@@ -355,7 +457,10 @@ class Follower:
             rotated = re.compile("|".join(_rotated_names(base) for base in bases))
             try:
                 entries = list(os.scandir(directory))
+            except FileNotFoundError:
+                continue
             except OSError:
+                self._is_blind = True
                 continue
             for entry in entries:
                 name = entry.name
@@ -375,13 +480,13 @@ class Follower:
             try:
                 status = os.fstat(tail.fd) if tail.fd >= 0 else os.stat(generation.path)
             except OSError:
-                if tail.fd < 0:
-                    self._orphan(generation)
+                # the next look tells whether it is gone, or has another name
                 continue
             seen = (status.st_size, status.st_mtime_ns)
             if seen == generation.seen:
                 continue
-            if tail.fd < 0:
+            was_closed = tail.fd < 0
+            if was_closed:
                 if (status.st_dev, status.st_ino) != generation.identity:
                     continue
                 if not self._reopen(generation):
@@ -390,6 +495,10 @@ class Follower:
                 is_truncated = tail.is_truncated(status.st_size)
             except OSError:
                 self._give_up(generation, status)
+                continue
+            if is_truncated and was_closed:
+                # its number may have come back for any other file: the next look tells which
+                self._orphan(generation)
                 continue
             if is_truncated:
                 self._truncated(generation, now)
@@ -409,7 +518,7 @@ class Follower:
 
     def _give_up(self, generation: Generation, status: os.stat_result) -> None:
         del self._by_identity[generation.identity]
-        self._copies[generation.identity] = (status.st_size, status.st_mtime_ns, len(self._orphans))
+        self._copies[generation.identity] = (status.st_size, status.st_mtime_ns, self._orphaned)
         self._refused.add(generation.path)
         generation.tail.close()
 
@@ -421,18 +530,17 @@ class Follower:
         generation.tail.lines.forget_kept()
         if proof.position:
             self._orphans.append((proof, generation))
-            del self._orphans[:-_MAX_ORPHANS]
+            self._orphaned += 1
+            if len(self._orphans) > _MAX_ORPHANS:
+                _, oldest = self._orphans.pop(0)
+                self._finish(oldest.source, None)
 
     def _begin(
         self, path: str, identity: Identity, fd: int, offset: int, now: float, *, is_live: bool
     ) -> Generation:
-        source = Source(path)
-        for other in self._by_identity.values():
-            if not other.is_live and other.live_path == path:
-                # the runtime may have begun a new file in the middle of a line that it splits
-                source.predecessor = other.source
-        generation = Generation(path, identity, Tail(fd, self._max_line_bytes, offset), source, now)
-        generation.is_live = is_live
+        tail = Tail(fd, self._max_line_bytes, offset)
+        generation = Generation(path, identity, tail, Source(path), now)
+        generation.is_live, generation.last_live = is_live, self._looks
         generation.size = os.fstat(fd).st_size
         self._by_identity[identity] = generation
         return generation
@@ -456,7 +564,7 @@ class Follower:
     ) -> bool:
         """Decide what a file with an unknown inode is; True where it is followed from now on."""
         size = status.st_size
-        mark = (size, status.st_mtime_ns, len(self._orphans))
+        mark = (size, status.st_mtime_ns, self._orphaned)
         if self._copies.get(identity) == mark or (not is_live and not size):
             return False
         try:
@@ -478,10 +586,18 @@ class Follower:
                 orphan.is_live, orphan.last_change = is_live, now
                 self._adopt(orphan, fd, path, identity, size)
                 return True
+        others = self._by_identity.values()
+        if not is_live and any(_is_copy_of_unread(path, fd, size, other) for other in others):
+            # not before that one is read, or truncated: then it is known whose bytes these are
+            os.close(fd)
+            return False
         likeness = max(
-            (_likeness(path, fd, size, other) for other in self._by_identity.values()),
+            (_likeness(path, fd, size, other) for other in others),
             default=_DIFFERENT,
         )
+        if likeness == _UNDECIDED:
+            os.close(fd)
+            return False
         if likeness == _BEGINNING:
             if now - self._waiting.setdefault(identity, now) < _YOUNG_SECONDS:
                 os.close(fd)
@@ -496,16 +612,29 @@ class Follower:
         offset = 0
         if self._is_first_look and self._from_end:
             offset = _after_last_newline(fd, size)
-        self._begin(path, identity, fd, offset, now, is_live=is_live)
-        if not is_live:
+        generation = self._begin(path, identity, fd, offset, now, is_live=is_live)
+        if is_live:
+            generation.predecessor = self._predecessor(path)
+        else:
             self._health.rotations["missed"] += 1
         return True
 
+    def _predecessor(self, path: str) -> tuple[Generation, int] | None:
+        """Give what had a path last, and its size: the runtime may have begun a new file in the middle of a line."""
+        rotated = [
+            generation
+            for generation in self._by_identity.values()
+            if not generation.is_live and generation.live_path == path
+        ]
+        last = max(rotated, key=attrgetter("last_live"), default=None)
+        if last is None or last.tail.fd < 0:
+            return None
+        last.size = os.fstat(last.tail.fd).st_size
+        return last, last.size
+
     def _unpack(self, live: dict[Identity, tuple[str, os.stat_result]]) -> None:
         """Read the rest of a generation that lives on only as its `.gz`, all of it in one step."""
-        if not self._orphans:
-            self._packed.clear()
-            return
+        packed: dict[str, tuple[int, int]] = {}
         for directory in {
             os.path.dirname(os.path.realpath(one.live_path)) for _, one in self._orphans
         }:
@@ -514,16 +643,20 @@ class Follower:
             except OSError:
                 continue
             for entry in entries:
-                mark = (entry.path, entry.stat().st_size, len(self._orphans))
-                if mark in self._packed:
+                try:
+                    mark = (entry.stat().st_size, self._orphaned)
+                except OSError:
                     continue
-                self._packed.add(mark)
+                packed[entry.path] = mark
+                if self._packed.get(entry.path) == mark:
+                    continue
                 for proof, orphan in list(self._orphans):
                     if _are_related(entry.path, orphan.live_path) and self._read_packed(
                         entry.path, proof, orphan
                     ):
                         self._orphans = [one for one in self._orphans if one[1] is not orphan]
                         break
+        self._packed = packed
 
     def _read_packed(self, path: str, proof: Proof, orphan: Generation) -> bool:
         start = proof.position - orphan.unread
@@ -581,32 +714,49 @@ class Follower:
                     generation.tail.close()
 
 
-_DIFFERENT, _BEGINNING, _COPY = range(3)
+_DIFFERENT, _BEGINNING, _UNDECIDED, _COPY = range(4)
 
 
 def _likeness(path: str, fd: int, size: int, other: Generation) -> int:
     """Tell whether the file behind `fd` is a copy of `other`, or so far only its beginning."""
-    if other.tail.fd < 0 or not size or not other.tail.offset or not _are_related(path, other.path):
+    tail = other.tail
+    if tail.fd < 0 or not size or not tail.offset or not _are_related(path, other.path):
         return _DIFFERENT
-    if size >= other.tail.offset:
-        return _COPY if other.tail.proof.holds(fd, size) else _DIFFERENT
+    status = os.fstat(tail.fd)
+    # no copy is longer: a first line that many files have is no sign of one
+    if size <= status.st_size and _has_bytes_of(fd, size, other):
+        return _COPY if size >= tail.offset else _BEGINNING
+    if (status.st_size, status.st_mtime_ns) == other.seen or not tail.is_truncated(status.st_size):
+        return _DIFFERENT
+    # truncated since it was looked at, it is nothing to compare with: at the next look its proof will do
+    return _UNDECIDED
+
+
+def _has_bytes_of(fd: int, size: int, other: Generation) -> bool:
     start = max(0, size - TAIL_BYTES)
-    is_beginning = all(
+    return all(
         os.pread(fd, length, at) == os.pread(other.tail.fd, length, at)
         for length, at in ((min(HEAD_BYTES, size), 0), (size - start, start))
     )
-    return _BEGINNING if is_beginning else _DIFFERENT
+
+
+def _is_copy_of_unread(path: str, fd: int, size: int, other: Generation) -> bool:
+    """Tell whether the file behind `fd` has, so far, the bytes of `other`, of which nothing was read yet."""
+    if other.tail.fd < 0 or other.tail.offset or not _are_related(path, other.path):
+        return False
+    return size <= os.fstat(other.tail.fd).st_size and _has_bytes_of(fd, size, other)
 
 
 def _are_related(path: str, other: str) -> bool:
     """Tell whether two names in one directory share their first word, as `app.log` and `app-1.log` do."""
+    return _family(path) == _family(other)
+
+
+@cache
+def _family(path: str) -> tuple[str, str]:
+    # each is asked for as often as there are others; it holds for one look, for links may be led elsewhere
     directory, name = os.path.split(os.path.realpath(path))
-    other_directory, other_name = os.path.split(os.path.realpath(other))
-    return directory == other_directory and _stem(name) == _stem(other_name)
-
-
-def _stem(name: str) -> str:
-    return re.split(r"[.\-_]", name, maxsplit=1)[0]
+    return directory, re.split(r"[.\-_]", name, maxsplit=1)[0]
 
 
 def _rotated_names(base: str) -> str:

@@ -297,6 +297,12 @@ class Health:
         """Give the counters as JSON values."""
         return {name: getattr(self, name) for name in (*_COUNTED, "read_bytes")}
 
+    def forget(self, dumped: dict[str, Any]) -> None:
+        """Go back to counters that were dumped before others were taken over."""
+        for name in _COUNTED:
+            getattr(self, name).clear()
+        self.load(dumped)
+
     def load(self, dumped: dict[str, Any]) -> None:
         """Take over counters that were dumped."""
         for name in _COUNTED:

@@ -119,7 +119,6 @@ class Source:
         "last_parser",
         "memories",
         "path",
-        "predecessor",
         "printed",
         "printed_bytes",
         "stream",
@@ -144,8 +143,6 @@ class Source:
         """Whether the last line was in Docker's wrapper."""
         self.fragments: dict[str, list[bytes]] = {}
         """The parts of a line that the runtime split, by stream."""
-        self.predecessor: Source | None = None
-        """The file that had this path before: a split line may end here."""
         self.printed: list[bytes] = []
         """The lines of a pretty-printed record that is not at its end."""
         self.printed_bytes = 0
@@ -155,6 +152,10 @@ class Source:
         """A request that a later line may still tell better, its extra labels and its parser."""
         self.held_owes = False
         """The line that told the held request has no result yet."""
+
+    def follow(self, predecessor: Source) -> None:
+        """Go on where the file that had this path before has ended: the runtime may have split a line there."""
+        self.fragments, predecessor.fragments = predecessor.fragments, {}
 
     def dump(self) -> dict[str, Any]:
         """Give JSON values from which `load` makes the same; the last parser is asked anew."""
@@ -276,13 +277,15 @@ class Pipeline:
         self, source: Source, batch: Batch, records: list[Any], lines: bytes | list[bytes]
     ) -> list[bytes]:
         """Count records of lines, those that do not fit the general way; give the lines that must wait for that."""
+        # another parser may claim a line in between
+        parser = source.batch_parser
         count, coming, number, done = batch.count, iter(records), len(records), 0
         while True:
             missed = count(coming)
             at = number - length_hint(coming)
             counted = at - done - (missed is not None)
             self._health.lines["request"] += counted
-            self._tally(source.batch_parser, counted)
+            self._tally(parser, counted)
             if missed is None:
                 return []
             if isinstance(lines, bytes):
@@ -294,12 +297,7 @@ class Pipeline:
 
     def _is_between_lines(self, source: Source) -> bool:
         """Tell whether no line, no record and no request of the source is unfinished."""
-        return (
-            source.held is None
-            and not source.printed
-            and not source.fragments
-            and (source.predecessor is None or not source.predecessor.fragments)
-        )
+        return source.held is None and not source.printed and not source.fragments
 
     def feed(self, source: Source, lines: list[bytes], too_long: int = 0) -> None:
         """Count whole lines of one file, in their order."""
@@ -392,14 +390,14 @@ class Pipeline:
     def release(self, source: Source) -> None:
         """Count the request that was held back for a better line."""
         if source.held is not None:
-            held, source.held = source.held, None
-            # another file that held it as well may have been quicker
-            result = "repeat" if held[0].id in self._ids else "request"
-            if result == "request":
-                self._count(*held)
+            (request, extra, name), source.held = source.held, None
+            # another file may have told it meanwhile
+            is_repeat = request.id is not None and request.id in self._ids
+            if not is_repeat:
+                self._count(request, extra, name)
             if source.held_owes:
                 source.held_owes = False
-                self._health.lines[result] += 1
+                self._health.lines["repeat" if is_repeat else "request"] += 1
 
     def _docker(self, record: Record) -> tuple[str, bool, bytes] | None:
         return envelopes.docker(record) if self._envelope in ("auto", "docker") else None
@@ -447,11 +445,6 @@ class Pipeline:
     def _fragment(self, source: Source, stream: str, is_last: bool, text: bytes) -> str | None:
         """Join what the runtime split, for each stream by itself."""
         parts = source.fragments.get(stream)
-        if parts is None and source.predecessor is not None:
-            parts = source.predecessor.fragments.pop(stream, None)
-            source.predecessor = None
-            if parts is not None:
-                source.fragments[stream] = parts
         if parts is None:
             if is_last:
                 return self._joined(source, stream, text)

@@ -13,6 +13,8 @@ from datetime import datetime
 from operator import attrgetter
 from typing import Any
 
+import orjson
+
 from .fields import ERROR_TYPES, seconds_of
 
 OTHER = "_other"
@@ -96,7 +98,7 @@ _LATEST_BY = {
 _exemplars_of = attrgetter(*EXEMPLARS)
 
 
-_NOTHING: list[Any] = []
+_NOTHING = (-1, orjson.Fragment(b""))
 
 
 def later(last: float | None, timestamp: float | None) -> float | None:
@@ -206,6 +208,8 @@ class Series:
     def load(cls, dumped: Sequence[Any]) -> Series:
         """Make the series that was dumped."""
         labels, counters, histograms, gauges, exemplars = dumped
+        if not all(type(label) is str for label in labels):
+            raise ValueError("expected labels that are text")
         series = cls(tuple(labels))
         for name, value in zip(COUNTERS, counters, strict=True):
             setattr(series, name, int(value))
@@ -252,8 +256,8 @@ class Store:
         self.epoch = 0
         """It changes when series that were given out are no longer those of the store, or their prices others."""
         self._by_labels: dict[Labels, Series] = {}
-        self._dumped: dict[Labels, tuple[int, list[Any]]] = {}
-        """Of each series, how many requests it had when it was dumped last, and what it was dumped as."""
+        self._texts: list[tuple[int, orjson.Fragment]] = []
+        """Of each series, how many requests it had when it was packed last, and what it was packed as."""
         self._others = 0
 
     def admit(self, raw: RawLabels) -> tuple[Series, bool]:
@@ -278,13 +282,13 @@ class Store:
             self.memo.clear()
         self.memo[raw] = (series, beside)
 
-    def dump(self) -> dict[str, Any]:
-        """Give JSON values from which `load` makes the same store."""
+    def dump(self, *, packed: bool = False) -> dict[str, Any]:
+        """Give JSON values from which `load` makes the same store; `packed` for orjson alone, and many times faster."""
         return {
             "extra_labels": self.extra_labels,
             "overflow": self.overflow,
             "order": self.order,
-            "series": [self._dump(series) for series in self.series],
+            "series": self._packed() if packed else [one.dump() for one in self.series],
         }
 
     def load(self, dumped: dict[str, Any]) -> None:
@@ -319,15 +323,16 @@ class Store:
         self._by_labels = by_labels
         self._others = sum([one.labels[MODEL] == OTHER for one in self.series])
         self.memo.clear()
-        self._dumped.clear()
+        self._texts.clear()
 
-    def _dump(self, series: Series) -> list[Any]:
-        """Dump a series, or give what it was dumped as: most have not changed since the last save."""
-        count, dumped = self._dumped.get(series.labels, (-1, _NOTHING))
-        if count != series.count:
-            dumped = series.dump()
-            self._dumped[series.labels] = series.count, dumped
-        return dumped
+    def _packed(self) -> list[orjson.Fragment]:
+        """Give the series as JSON texts; those of the last time, where they have not changed since: most have not."""
+        texts = self._texts
+        texts += [_NOTHING] * (len(self.series) - len(texts))
+        for place, series in enumerate(self.series):
+            if texts[place][0] != series.count:
+                texts[place] = series.count, orjson.Fragment(orjson.dumps(series.dump()))
+        return [text for _, text in texts]
 
     def _add(self, labels: Labels) -> Series:
         series = self._by_labels[labels] = Series(labels)

@@ -21,6 +21,8 @@ log = logging.getLogger("ai_sidecar")
 
 VERSION = 1
 _NAME = "state.json"
+_BEHIND = "behind"
+"""A file of this name says that pages have shown what is in no state."""
 
 
 class StateInUseError(OSError):
@@ -45,7 +47,9 @@ def decode(data: bytes) -> dict[str, Any]:
         raise ValueError(f"expected a state of version {VERSION}, got another")
     if not newline or zlib.crc32(body) != checksum:
         raise ValueError("expected a whole state file, got a torn one")
-    state: dict[str, Any] = orjson.loads(body)
+    state = orjson.loads(body)
+    if type(state) is not dict:
+        raise ValueError("expected a state file, got something else")
     return state
 
 
@@ -55,6 +59,8 @@ class StateDirectory:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._lock = -1
+        self.is_behind = False
+        """Pages may have shown more than what was read, or written last."""
 
     def hold(self) -> None:
         """Take the lock; StateInUseError where another sidecar has it. It is let go when the process ends."""
@@ -79,14 +85,17 @@ class StateDirectory:
         `take` raises ValueError, and has done nothing, where a state that is whole does not fit.
         """
         unreadable = 0
+        self.is_behind = (self._directory / _BEHIND).exists()
         for name in (_NAME, _NAME + ".bak"):
             path = self._directory / name
             try:
                 take(decode(path.read_bytes()))
             except FileNotFoundError:
+                # killed between two renames: what is newer was never shown
                 continue
             except (OSError, ValueError) as error:
                 unreadable += 1
+                self._fall_behind()
                 reason = error.strerror if isinstance(error, OSError) else str(error)
                 log.warning("%s is set aside: %s", name, reason)
                 with contextlib.suppress(OSError):
@@ -96,7 +105,7 @@ class StateDirectory:
         return False, unreadable
 
     def write(self, data: bytes) -> None:
-        """Put a state in the place of the last one; OSError where that fails, and the last one is untouched."""
+        """Put a state in the place of the last one; OSError where that fails, and the last one can still be read."""
         path = self._directory / _NAME
         new, kept = path.with_name(_NAME + ".new"), path.with_name(_NAME + ".bak")
         try:
@@ -107,18 +116,28 @@ class StateDirectory:
                 while view:
                     view = view[file.write(view) :]
                 os.fsync(file.fileno())
-            if path.exists():
-                link = path.with_name(_NAME + ".link")
-                link.unlink(missing_ok=True)
-                os.link(path, link)
-                link.replace(kept)
+            with contextlib.suppress(FileNotFoundError):
+                # never two names of one file, for one bad spot would be in both
+                path.replace(kept)
             new.replace(path)
         except OSError:
             with contextlib.suppress(OSError):
                 new.unlink(missing_ok=True)
+            self._fall_behind()
             raise
         directory = os.open(self._directory, os.O_RDONLY)
         try:
             os.fsync(directory)
         finally:
             os.close(directory)
+        if self.is_behind:
+            self.is_behind = False
+            with contextlib.suppress(OSError):
+                (self._directory / _BEHIND).unlink(missing_ok=True)
+
+    def _fall_behind(self) -> None:
+        if not self.is_behind:
+            self.is_behind = True
+            # an empty file may well find its place where a state does not
+            with contextlib.suppress(OSError):
+                (self._directory / _BEHIND).touch()

@@ -60,7 +60,17 @@ def open_regular(path: str) -> tuple[int, os.stat_result] | None:
 class Tail:
     """One open file, the position up to which its whole lines were given out, and the proof of it."""
 
-    __slots__ = ("_head", "_head_bytes", "_tail", "fd", "lines", "offset", "read_bytes")
+    __slots__ = (
+        "_before",
+        "_beginning",
+        "_head",
+        "_head_bytes",
+        "_tail",
+        "fd",
+        "lines",
+        "offset",
+        "read_bytes",
+    )
 
     def __init__(self, fd: int, max_line_bytes: int, offset: int = 0) -> None:
         self.fd = fd
@@ -72,6 +82,12 @@ class Tail:
         self._head = ""
         self._head_bytes = 0
         self._tail = ""
+        self._beginning: bytes | None = b""
+        """The bytes of `_head` while it is short, and those of `_tail`; `None` where only their hash is known.
+
+        They are kept as they were read: to read them again would prove what came after a truncation.
+        """
+        self._before: bytes | None = b""
         if offset:
             self.prove()
 
@@ -81,15 +97,15 @@ class Tail:
         tail = cls(-1, max_line_bytes)
         tail.offset = proof.position
         tail._head, tail._head_bytes, tail._tail = proof.head, proof.head_bytes, proof.tail
+        tail._beginning = tail._before = None
         return tail
 
     def prove(self) -> Proof:
         """Read the proof for the bytes up to `offset` from the file itself."""
-        if self._head_bytes < HEAD_BYTES:
-            head = os.pread(self.fd, min(HEAD_BYTES, self.offset), 0)
-            self._head, self._head_bytes = digest(head), len(head)
-        start = max(0, self.offset - TAIL_BYTES)
-        self._tail = digest(os.pread(self.fd, self.offset - start, start))
+        self._beginning = os.pread(self.fd, min(HEAD_BYTES, self.offset), 0)
+        self._head, self._head_bytes = digest(self._beginning), len(self._beginning)
+        self._before = self._bytes_before()
+        self._tail = digest(self._before)
         return self.proof
 
     @property
@@ -103,11 +119,38 @@ class Tail:
             return True
         if not self.offset:
             return False
+        return digest(self._bytes_before()) != self._tail
+
+    def _bytes_before(self) -> bytes:
         start = max(0, self.offset - TAIL_BYTES)
-        return digest(os.pread(self.fd, self.offset - start, start)) != self._tail
+        return os.pread(self.fd, self.offset - start, start)
+
+    def _knows_place(self) -> bool:
+        """Tell whether the bytes before the position, and the first ones, are still those that were read."""
+        if self.offset and self._bytes_before() != self._before:
+            if self._before is not None or digest(before := self._bytes_before()) != self._tail:
+                return False
+            self._before = before
+        if self._beginning is None and self._head_bytes < HEAD_BYTES:
+            beginning = os.pread(self.fd, self._head_bytes, 0)
+            if digest(beginning) != self._head:
+                return False
+            self._beginning = beginning
+        return True
+
+    def _move_on(self, data: bytes) -> None:
+        """Take these bytes for read."""
+        self.offset += len(data)
+        if self._head_bytes < HEAD_BYTES and self._beginning is not None:
+            self._beginning += data[: HEAD_BYTES - self._head_bytes]
+            self._head, self._head_bytes = digest(self._beginning), len(self._beginning)
+        self._before = ((self._before or b"") + data[-TAIL_BYTES:])[-TAIL_BYTES:]
 
     def read(self, budget_bytes: int) -> tuple[bytes, bool]:
-        """Give the whole lines of at most `budget_bytes` more, and whether the end was reached."""
+        """Give the whole lines of at most `budget_bytes` more, and whether the end was reached.
+
+        Nothing is given of a file that has been truncated meanwhile, and grown beyond the position.
+        """
         found: list[bytes] = []
         left = budget_bytes
         at_end = False
@@ -122,26 +165,33 @@ class Tail:
             if not data:
                 at_end = True
                 break
+            # after the reading: what was truncated before it cannot pass
+            if not self._knows_place():
+                break
             left -= len(data)
-            self.offset += len(data)
+            self._move_on(data)
             self.read_bytes += len(data)
             found.append(self.lines.whole(data))
             if data[-1] == 0 and not data.strip(b"\0"):
                 left = min(left, self._skip_hole())
         if left != budget_bytes:
-            self.prove()
+            self._tail = digest(self._before or b"")
         return b"".join(found), at_end
 
     def _skip_hole(self) -> int:
         """Jump over a hole: a sparse gigabyte of NULs is not worth reading. Gives the budget that is left."""
         with contextlib.suppress(OSError):
             try:
-                self.offset = max(self.offset, os.lseek(self.fd, self.offset, os.SEEK_DATA))
+                end = os.lseek(self.fd, self.offset, os.SEEK_DATA)
             except OSError as error:
                 if error.errno != errno.ENXIO:
                     raise
                 # nothing but hole up to the end
-                self.offset = max(self.offset, os.fstat(self.fd).st_size)
+                end = os.fstat(self.fd).st_size
+            if end > self.offset:
+                # as many NULs as a proof may take
+                self._move_on(bytes(min(end - self.offset, HEAD_BYTES)))
+                self.offset = end
         return CHUNK_BYTES
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -304,3 +305,140 @@ def test_reading_from_the_bytes_gives_what_reading_the_record_gives(
 
     assert general.health.lines == at_once.health.lines
     assert general.store.dump() == at_once.store.dump()
+
+
+# what hostile lines have taught
+
+
+def test_a_whole_number_of_hundreds_of_digits_costs_its_own_field_alone() -> None:
+    """Read at once or the general way: after a restart the same line is counted as before it."""
+    line, huge = (TEXT[:-1] + ', "x": ' + digits + "}" for digits in ("1", "1" * 400))
+    latency = TEXT.replace('"latency_ms": 120.5', '"latency_ms": ' + "1" * 400)
+    lines = [*[line] * 20, huge, latency]
+    at_once = Run().feed(*lines)
+    general = Run(observe=lambda request, parser: None).feed(*lines)
+
+    assert at_once.results == general.results == {"request": 22}
+    assert at_once.store.dump() == general.store.dump()
+
+
+@pytest.mark.parametrize("line", ["{" + "," * 100_000, "{}" + "," * 100_000])
+def test_commas_without_end_are_one_line_that_is_no_json(line: str) -> None:
+    assert Run().feed(line, TEXT).results == {"not_json": 1, "request": 1}
+
+
+def test_a_pretty_printed_record_is_one_line() -> None:
+    run = Run().feed(*json.dumps(LINE, indent=2).split("\n"))
+
+    assert run.results == {"request": 1}
+
+
+def test_each_line_of_what_only_began_like_a_pretty_printed_record_has_one_result() -> None:
+    run = Run().feed("{", '  "a": 1,', '  "b": 2,', TEXT, "{", "  1")
+    run.pipeline.finish(run.source, None)
+
+    assert run.results == {"ignored": 2, "not_json": 3, "request": 1}
+
+
+def test_a_pretty_printed_record_at_the_end_of_a_file_needs_no_newline() -> None:
+    *lines, last = json.dumps(LINE, indent=2).split("\n")
+    run = Run().feed(*lines)
+    run.pipeline.finish(run.source, last.encode())
+
+    assert (run.results, run.tokens) == ({"request": 1}, 10)
+
+
+def test_blank_lines_in_a_pretty_printed_record_without_end_stay_bounded() -> None:
+    run = Run(max_line_bytes=1000).feed("{", *[""] * 5000)
+
+    assert len(run.source.printed) <= 1000
+    assert run.results["too_long"] == 1
+
+
+def test_a_split_line_of_empty_parts_without_end_stays_bounded() -> None:
+    run = Run().feed(*["2026-01-01T00:00:00.1Z stdout P "] * 5000)
+
+    assert len(run.source.fragments["stdout"]) <= 1000
+
+
+def test_a_split_line_that_is_too_long_has_one_result_at_the_end_of_a_file_too() -> None:
+    run = Run(max_line_bytes=1000).feed(*["2026-01-01T00:00:00.1Z stdout P " + "x" * 600] * 3)
+    run.pipeline.finish(run.source, None)
+
+    assert run.results == {"too_long": 1}
+
+
+def test_streams_of_any_name_are_no_docker_streams() -> None:
+    """Else each would want a buffer for its unfinished line."""
+    run = Run().feed(
+        *[json.dumps({"log": "x", "stream": f"s{number}", "time": "t"}) for number in range(100)]
+    )
+
+    assert run.source.fragments == {}
+    assert run.results == {"ignored": 100}
+
+
+def test_a_snapshot_in_a_split_line_counts_at_the_end_of_its_file() -> None:
+    run = Run([installed("s", snapshots)])
+    run.feed("2026-01-01T00:00:00.1Z stdout P " + snapshot("a", 5))
+    run.pipeline.finish(run.source, None)
+
+    assert (run.tokens, run.results) == (5, {"request": 1})
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ([["a", False], ["a", True]], {"request": 1}),
+        ([["a", False], ["b", False]], {"request": 1}),
+        ([["a", False], ["b", True]], {"request": 1}),
+        ([["old", True], ["a", False], ["old", True]], {"request": 1}),
+        ([["a", False], ["a", False], ["a", False]], {"request": 1}),
+    ],
+)
+def test_a_line_with_several_tellings_of_requests_ends_in_one_result(
+    lines: list[Any], expected: dict[str, int]
+) -> None:
+    run = Run([installed("s", snapshots)])
+    run.feed("[" + ",".join([snapshot(name, 1, final=final) for name, final in lines]) + "]")
+    run.pipeline.finish(run.source, None)
+
+    assert run.results == expected
+
+
+def test_what_a_parser_remembers_and_nobody_can_write_is_left_out_of_the_state() -> None:
+    def parse(record: Record, memory: Memory) -> Sequence[Request] | None:
+        memory[record["name"]] = {1, 2} if record["name"] == "set" else 7
+        return []
+
+    run = Run([installed("bad", parse)]).feed('{"name":"set"}')
+    assert Source.load(json.loads(json.dumps(run.source.dump()))).memories == {}
+
+    run = Run([installed("good", parse)]).feed('{"name":"number"}')
+    assert Source.load(json.loads(json.dumps(run.source.dump()))).memories == {
+        "good": {"number": 7}
+    }
+
+
+def test_a_deep_object_that_a_stream_has_told_keeps_no_state_from_being_written() -> None:
+    deep = '{"a":' * 300 + "1" + "}" * 300
+    run = Run().feed(
+        f'{{"type":"message_start","message":{{"model":"m","usage":{{"cache_creation":{deep}}}}}}}'
+    )
+
+    assert run.results == {"ignored": 1}
+    assert orjson.dumps(run.source.dump())
+
+
+def test_a_pretty_printed_record_is_read_through_dockers_wrapper_and_a_split_line() -> None:
+    printed = json.dumps(LINE, indent=2).split("\n")
+    docker = [json.dumps({"log": line + "\n", "stream": "stdout", "time": "t"}) for line in printed]
+    cri = [f"2026-01-01T00:00:00.1Z stdout F {line}" for line in printed]
+    cri[2:3] = [
+        f"2026-01-01T00:00:00.1Z stdout P {printed[2][:5]}",
+        f"2026-01-01T00:00:00.1Z stdout F {printed[2][5:]}",
+    ]
+
+    for lines in (docker, cri):
+        run = Run().feed(*lines)
+        assert (run.results, run.tokens) == ({"request": 1}, 10)

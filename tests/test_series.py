@@ -265,3 +265,21 @@ def test_a_series_is_small() -> None:
 
     assert sys.getsizeof(series) < 400
     assert not hasattr(series, "__dict__")
+
+
+def test_a_packed_dump_is_the_same_and_follows_every_change() -> None:
+    store = Store(10)
+    for model in ("a", "b", "a", "c"):
+        series, _ = store.admit(("p", model, "/x", "200", None, None))
+        series.count += 1
+        series.input_tokens += 2**60
+        series.durations = [*(series.durations or [0, 0])[:1], series.count]
+
+        for _ in range(2):
+            packed = orjson.loads(orjson.dumps(store.dump(packed=True)))
+            assert packed == orjson.loads(orjson.dumps(store.dump()))
+    other = Store(10)
+    other.load(packed)
+    assert orjson.loads(orjson.dumps(other.dump(packed=True))) == packed
+    other.load(Store(10).dump())
+    assert other.dump(packed=True)["series"] == []

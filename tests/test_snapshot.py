@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -242,13 +243,26 @@ def test_without_any_state_the_log_is_read_again(life: Life, spoil: Callable[[Pa
     assert life.again().read() == 11
 
 
-def test_a_state_that_does_not_fit_is_used_in_no_part(life: Life) -> None:
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"exposition": {}},
+        {"follow": {}},
+        {"follow": {"files": [[1]], "old_history": []}},
+        {"ids": 5},
+        {"health": []},
+        {"sequence": "x"},
+        {"store": None},
+    ],
+    ids=str,
+)
+def test_a_state_that_does_not_fit_is_used_in_no_part(life: Life, change: dict[str, Any]) -> None:
     append(life.directory / "app.log", 1)
     life.read()
     path = life.directory / "state" / "state.json"
     path.with_name("state.json.bak").unlink(missing_ok=True)
     state = snapshot.decode(path.read_bytes())
-    path.write_bytes(snapshot.encode({**state, "exposition": {}}))
+    path.write_bytes(snapshot.encode({**state, **change}))
 
     assert life.again().read() == 1
     assert life.sidecar.health.state_saves["unreadable"] == 1
