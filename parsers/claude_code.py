@@ -114,6 +114,8 @@ def _assistant(record: Record, message: Any, memory: Memory) -> Sequence[Request
         return None
     usage = message.get("usage")
     known = [type(record.get(key)) is str for key in ("requestId", "sessionId", "uuid")]
+    if record.get("type") is None and message.get("type") not in (None, "message"):
+        return None  # a record of its own, in somebody's `message`
     if record.get("type") is None:  # before 1.0 of `ccusage`'s fixtures
         known = known[:2] if type(usage) is dict and "input_tokens" in usage else []
     is_pair = type(usage) is dict and "input_tokens" in usage and "cache_read_input_tokens" in usage

@@ -739,7 +739,11 @@ def parse(record: Record, memory: Memory, /) -> Sequence[Request] | None:
     if all(signal is None for signal in signals):
         # Java's `logging-otlp` writes each resource as a line of its own.
         inner = [_either(record, key) for key in ("scopeSpans", "scopeLogs", "scopeMetrics")]
-        if type(record.get("resource")) is not dict or not any(type(one) is list for one in inner):
+        resource = record.get("resource")
+        # a JavaScript object printed as it stands, as Gemini CLI does, is none
+        if type(resource) is not dict or "_rawAttributes" in resource:
+            return None
+        if not any(type(one) is list for one in inner):
             return None
         resources: list[Record] = [record]
     else:
