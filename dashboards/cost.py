@@ -59,7 +59,7 @@ def make(calls: Calls) -> dashboard.Dashboard:
                     width=3,
                 ).time_from(TODAY),
                 figure(
-                    "Cost",
+                    "Cost in the time range",
                     "US dollars in the chosen time range. Requests without a known price are not in it.",
                     calls.or_zero(f"{cost} / 100", "increase", "$__range"),
                     "currencyUSD",
