@@ -211,7 +211,7 @@ def make(calls: Calls) -> dashboard.Dashboard:
                 ),
                 course(
                     "Last hour against the dearest of the week",
-                    "US dollars of the hour before each moment, and the dearest hour of the seven days before that:"
+                    "US dollars of the hour before each moment, and the dearest of the week before, the last six aside:"
                     " what the alert on an anomaly compares.",
                     [
                         query(
@@ -219,7 +219,7 @@ def make(calls: Calls) -> dashboard.Dashboard:
                             "{{job}} {{namespace}}",
                         ),
                         query(
-                            f"max_over_time(job:ai_api_cost_usd:increase1h{OF_JOB}[7d] offset 1h)",
+                            f"max_over_time(job:ai_api_cost_usd:increase1h{OF_JOB}[7d] offset 6h)",
                             "{{job}} {{namespace}} dearest",
                         ),
                     ],

@@ -263,16 +263,17 @@ ALERTS = Group(
         ),
         Alert(
             name="AiApiCostAnomaly",
-            # where there was nothing a day ago, nobody knows yet what an hour costs
+            # six hours aside, so that it does not end by becoming usual; where there was nothing a day ago, nobody
+            # knows yet what an hour costs
             expression=f"job:ai_api_cost_usd:increase1h > {COST_ANOMALY_FACTOR:g}"
-            " * max_over_time(job:ai_api_cost_usd:increase1h[7d] offset 1h)\n"
+            " * max_over_time(job:ai_api_cost_usd:increase1h[7d] offset 6h)\n"
             f"and job:ai_api_cost_usd:increase1h > {COST_ANOMALY_MIN_USD:g}\n"
             "and job:ai_api_cost_usd:increase1h offset 1d",
             severity="page",
             lasts="5m",
             summary=f"AI calls of {_OF_JOB} cost far more than usual",
             description='{{ $value | printf "%.2f" }} USD in the last hour: more than '
-            f"{COST_ANOMALY_FACTOR:g} times the dearest hour of the week before.",
+            f"{COST_ANOMALY_FACTOR:g} times the dearest hour of the week before, the last six hours aside.",
             action="Look which model and which kind of token it is. A loop, a retry storm or a lost prompt cache "
             "shows in requests, errors and cache hit ratio; stop its caller.",
             dashboard="ai-sidecar-cost",
