@@ -27,15 +27,15 @@ COST = "gen_ai_client_cost_usd_total"
 MODEL = "gen_ai_request_model"
 FAILED = 'error_type!=""'
 
-CALLS = Calls(provider="gen_ai_provider_name", model=MODEL, requests=REQUESTS)
-
 LATENCY_STEPS: Steps = [(None, "green"), (5, "yellow"), (30, "red")]
 FIRST_CHUNK_STEPS: Steps = [(None, "green"), (2.5, "yellow"), (10, "red")]
 
 
-def make() -> dashboard.Dashboard:
+def make(extra_labels: tuple[str, ...]) -> dashboard.Dashboard:
     """Make the dashboard."""
-    calls = CALLS
+    calls = Calls(
+        provider="gen_ai_provider_name", model=MODEL, requests=REQUESTS, extra_labels=extra_labels
+    )
     rows: list[Row] = [
         (
             "At a glance",

@@ -29,7 +29,7 @@ def files(extra_labels: Sequence[str] = (), runbook_url: str = rules.RUNBOOK_URL
         "cost.json": cost.make(calls),
         "latency.json": latency.make(calls),
         "health.json": health.make(),
-        "gen_ai.json": gen_ai.make(),
+        "gen_ai.json": gen_ai.make(calls.extra_labels),
     }
     made = {name: encoder.encode(made.build()) + "\n" for name, made in dashboards.items()}
     return {**made, "rules.yaml": rules.text(runbook_url)}

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from dashboards import rules
+from sidecar import metrics
 from sidecar.metrics import AI_API, Health, HealthCollector
 from sidecar.series import Store
 
@@ -46,6 +47,9 @@ GEN_AI: Mapping[str, tuple[str, frozenset[str]]] = {
     "gen_ai_client_cost_usd": ("counter", _GEN_AI | {"gen_ai_response_model"}),
 }
 """SPEC, chapter 3: family → type and labels."""
+
+GEN_AI_FAMILIES: tuple[metrics.Family, ...] = getattr(metrics, "GEN_AI", ())
+"""The same in the code, where it serves that schema."""
 
 PROCESS: Mapping[str, tuple[str, frozenset[str]]] = {
     "process_virtual_memory_bytes": ("gauge", frozenset()),
@@ -130,7 +134,9 @@ def sample_table() -> dict[str, tuple[str, frozenset[str]]]:
         else:
             table[name] = (kind, labels)
 
-    for family in AI_API:
+    for name, (kind, labels) in {**GEN_AI, **PROCESS}.items():
+        add(name, kind, labels)
+    for family in (*AI_API, *GEN_AI_FAMILIES):
         split = {family.split[0]} if family.split else set()
         add(family.name, family.type, frozenset(family.labels) | split)
     for metric in HealthCollector(Health(), Store(1)).collect():
@@ -138,8 +144,6 @@ def sample_table() -> dict[str, tuple[str, frozenset[str]]]:
         add(metric.name, metric.type, frozenset(names))
     # a family whose samples come only with its first values
     add("ai_sidecar_requests", "counter", frozenset({"parser"}))
-    for name, (kind, labels) in (GEN_AI | PROCESS).items():
-        add(name, kind, labels)
     for record in rules.records():
         # the one that goes by a family's name is that counter again
         kind = "counter" if record.name == "ai_api_cost_usd_cents" else "gauge"

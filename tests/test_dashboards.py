@@ -12,6 +12,8 @@ import pytest
 from grafana import (
     ALL,
     DASHBOARDS,
+    GEN_AI,
+    GEN_AI_FAMILIES,
     RULES,
     SELECTOR,
     TARGET_LABELS,
@@ -80,17 +82,18 @@ def test_the_committed_files_are_what_the_code_makes() -> None:
 
 @ignore_successor
 def test_an_extra_label_becomes_a_variable_that_narrows_every_query() -> None:
-    for name in ("overview.json", "cost.json", "latency.json"):
+    for name in ("overview.json", "cost.json", "latency.json", "gen_ai.json"):
         dashboard = json.loads(made(("team",))[name])
         variables = [variable["name"] for variable in dashboard["templating"]["list"]]
         selectors = [
             matchers
             for _, target in queries_of(dashboard)
             for metric, matchers in SELECTOR.findall(target["expr"])
-            if metric.startswith("ai_api_")
+            if not metric.startswith(("ai_sidecar_", "process_")) and ":" not in metric
         ]
 
         assert "team" in variables
+        assert selectors
         assert [matchers for matchers in selectors if 'team=~"$team"' not in matchers] == []
 
 
@@ -254,6 +257,20 @@ def test_every_metric_and_label_is_in_our_table(dashboard: Json) -> None:
             strangers.append((name, f"{metric}.{label}"))
 
     assert strangers == []
+
+
+def test_the_names_of_opentelemetry_are_those_of_the_code() -> None:
+    if not GEN_AI_FAMILIES:
+        pytest.skip("the code serves no gen_ai schema")
+    families = {
+        family.name: (
+            family.type,
+            frozenset(family.labels) | ({family.split[0]} if family.split else set()),
+        )
+        for family in GEN_AI_FAMILIES
+    }
+
+    assert families == GEN_AI
 
 
 def test_only_counters_are_asked_for_a_rate_and_always_before_a_sum(dashboard: Json) -> None:
