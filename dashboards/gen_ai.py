@@ -183,8 +183,8 @@ def make(extra_labels: tuple[str, ...]) -> dashboard.Dashboard:
                     2,
                 ),
                 course(
-                    "P95 tokens of an operation by type",
-                    "95 of 100 operations took fewer: what grows here grows in latency and in cost.",
+                    "Tokens of an operation by type",
+                    "50 and 95 of 100 operations took fewer: what grows here grows in latency and in cost.",
                     quantiles(
                         calls, TOKENS, "gen_ai_token_type", "{{gen_ai_token_type}}", (0.50, 0.95)
                     ),
