@@ -14,6 +14,7 @@ from grafana import (
     annotations_of,
     documents,
     expressions_of,
+    label_queries_of,
     queries_of,
     rules_of,
     sample_table,
@@ -104,6 +105,24 @@ def test_every_query_of_a_dashboard_is_answered_with_finite_figures(
             values = [value for _, points in ranges for _, value in points]
             assert all(map(math.isfinite, values)), (title, expression)
             assert len(values) > 100, title
+
+
+@pytest.mark.parametrize("name", documents())
+def test_every_variable_of_a_dashboard_has_something_to_choose(day: Prometheus, name: str) -> None:
+    answers = {
+        variable: day.label_values(substituted(selector), label)
+        for variable, selector, label in label_queries_of(documents()[name])
+    }
+
+    assert answers.pop("job") == ["ai-sidecar"]
+    assert answers.pop("namespace") == ["prod"]
+    assert answers.pop("pod") == list(traffic.PODS)
+    served = traffic.CLIENTS[:1] if name == "gen_ai" else traffic.CLIENTS
+    of_calls = {
+        "provider": sorted(client.provider for client in served),
+        "model": sorted(client.model for client in served),
+    }
+    assert answers == ({} if name == "health" else of_calls)
 
 
 @pytest.mark.parametrize("name", documents())
