@@ -5,20 +5,30 @@ from __future__ import annotations
 import json
 import math
 import re
-import runpy
 from collections.abc import Iterator, Mapping
 from itertools import combinations
-from pathlib import Path
 
 import pytest
-from grafana import ALL, Json, drawn_panels_of, panels_of, queries_of, substituted
+from grafana import (
+    ALL,
+    DASHBOARDS,
+    GEN_AI,
+    GEN_AI_FAMILIES,
+    RULES,
+    SELECTOR,
+    TARGET_LABELS,
+    Json,
+    annotations_of,
+    documents,
+    drawn_panels_of,
+    expressions_of,
+    label_queries_of,
+    panels_of,
+    queries_of,
+    sample_table,
+    substituted,
+)
 from prometheus import Prometheus, Sample, needs_prometheus, sidecar_process, wait_until
-
-from sidecar.metrics import AI_API, Health, HealthCollector
-from sidecar.series import Store
-
-FOLDER = Path(__file__).parent.parent / "dashboards"
-DASHBOARDS = sorted(FOLDER.glob("*.json"))
 
 
 @pytest.fixture(params=DASHBOARDS, ids=lambda path: path.stem)
@@ -27,55 +37,64 @@ def dashboard(request: pytest.FixtureRequest) -> Json:
     return document
 
 
-def label_queries_of(dashboard: Json) -> Iterator[tuple[str, str, str]]:
-    """Give the variable, the metric with its matchers, and the label of every `label_values(…)`."""
-    for variable in dashboard["templating"]["list"]:
-        if variable["type"] == "query":
-            match = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"]["query"])
-            assert match, variable["query"]
-            yield variable["name"], match[1], match[2]
+def asked_of(dashboard: Json) -> Iterator[tuple[str, str]]:
+    """Give the title and the expression of every query, those of annotations and variables among them."""
+    for title, target in queries_of(dashboard):
+        yield title, target["expr"]
+    for annotation in annotations_of(dashboard):
+        yield annotation["name"], annotation["expr"]
+    for name, selector, _ in label_queries_of(dashboard):
+        yield name, selector
 
 
-def sample_table() -> dict[str, tuple[str, frozenset[str]]]:
-    """Give for each sample name that a page can show: the type of its family, and its labels."""
-    table: dict[str, tuple[str, frozenset[str]]] = {}
-
-    def add(name: str, kind: str, labels: frozenset[str]) -> None:
-        if kind == "counter":
-            table[f"{name}_total"] = (kind, labels)
-        elif kind == "histogram":
-            table[f"{name}_bucket"] = (kind, labels | {"le"})
-            table[f"{name}_count"] = table[f"{name}_sum"] = (kind, labels)
-        else:
-            table[name] = (kind, labels)
-
-    for family in AI_API:
-        split = {family.split[0]} if family.split else set()
-        add(family.name, family.type, frozenset(family.labels) | split)
-    for metric in HealthCollector(Health(), Store(1)).collect():
-        names = {name for sample in metric.samples for name in sample.labels}
-        add(metric.name, metric.type, frozenset(names))
-    return table
+def test_there_is_a_dashboard_for_each_question() -> None:
+    assert {
+        path.stem: document["uid"]
+        for path, document in zip(DASHBOARDS, documents().values(), strict=True)
+    } == {
+        "cost": "ai-sidecar-cost",
+        "gen_ai": "ai-sidecar-gen-ai",
+        "health": "ai-sidecar-health",
+        "latency": "ai-sidecar-latency",
+        "overview": "ai-sidecar-overview",
+    }
 
 
-METRIC = re.compile(r"\b(?:ai_api|ai_sidecar|gen_ai)_\w+")
-TARGET_LABELS = frozenset({"job", "instance", "namespace", "pod"})
-"""What Prometheus adds to every sample."""
-
-
-def test_there_is_an_overview() -> None:
-    assert "overview" in [path.stem for path in DASHBOARDS]
-
-
-# the successor that it prefers is not what Grafana's provisioning and its older versions read
-@pytest.mark.filterwarnings("ignore:Prefer using dashboardv2:DeprecationWarning")
-def test_the_committed_files_are_what_the_code_makes() -> None:
+def made(extra_labels: tuple[str, ...] = ()) -> dict[str, str]:
     pytest.importorskip(
         "grafana_foundation_sdk", reason="grafana-foundation-sdk==0.0.21 is not installed"
     )
-    made: dict[str, str] = runpy.run_path(str(FOLDER / "make.py"))["files"]()
+    from dashboards import make
 
-    assert made == {path.name: path.read_text(encoding="utf-8") for path in DASHBOARDS}
+    return make.files(extra_labels)
+
+
+# the successor that it prefers is not what Grafana's provisioning and its older versions read
+ignore_successor = pytest.mark.filterwarnings("ignore:Prefer using dashboardv2:DeprecationWarning")
+
+
+@ignore_successor
+def test_the_committed_files_are_what_the_code_makes() -> None:
+    committed = {path.name: path.read_text(encoding="utf-8") for path in (*DASHBOARDS, RULES)}
+
+    assert made() == committed
+
+
+@ignore_successor
+def test_an_extra_label_becomes_a_variable_that_narrows_every_query() -> None:
+    for name in ("overview.json", "cost.json", "latency.json", "gen_ai.json"):
+        dashboard = json.loads(made(("team",))[name])
+        variables = [variable["name"] for variable in dashboard["templating"]["list"]]
+        selectors = [
+            matchers
+            for _, target in queries_of(dashboard)
+            for metric, matchers in SELECTOR.findall(target["expr"])
+            if not metric.startswith(("ai_sidecar_", "process_")) and ":" not in metric
+        ]
+
+        assert "team" in variables
+        assert selectors
+        assert [matchers for matchers in selectors if 'team=~"$team"' not in matchers] == []
 
 
 def test_dashboard_uids_are_unique() -> None:
@@ -122,16 +141,26 @@ def test_every_panel_has_a_unit_a_description_and_thresholds(dashboard: Json) ->
         for what, value in (
             ("description", panel.get("description")),
             ("unit", panel["fieldConfig"]["defaults"].get("unit")),
-            # lines need none, a single figure that is coloured does
-            (
-                "thresholds",
-                panel["type"] == "timeseries" or panel["fieldConfig"]["defaults"].get("thresholds"),
-            ),
+            ("thresholds", panel["fieldConfig"]["defaults"].get("thresholds", {}).get("steps")),
         )
         if not value
     ]
 
     assert lacking == []
+
+
+def test_thresholds_begin_without_a_value_and_rise(dashboard: Json) -> None:
+    for panel in drawn_panels_of(dashboard):
+        steps = panel["fieldConfig"]["defaults"]["thresholds"]["steps"]
+        values = [step["value"] for step in steps[1:]]
+
+        assert (steps[0]["value"], values) == (None, sorted(values)), panel["title"]
+
+
+def test_titles_of_panels_are_unique(dashboard: Json) -> None:
+    titles = [panel["title"] for panel in panels_of(dashboard)]
+
+    assert sorted(titles) == sorted(set(titles))
 
 
 def test_everything_asks_the_chosen_data_source(dashboard: Json) -> None:
@@ -148,7 +177,10 @@ def test_everything_asks_the_chosen_data_source(dashboard: Json) -> None:
     assert [
         title for title, target in queries_of(dashboard) if target["datasource"] != chosen
     ] == []
-    asking = [variable for variable in variables.values() if variable["type"] == "query"]
+    asking = [
+        *(variable for variable in variables.values() if variable["type"] in ("query", "adhoc")),
+        *annotations_of(dashboard),
+    ]
     assert [variable["name"] for variable in asking if variable["datasource"] != chosen] == []
 
 
@@ -158,31 +190,50 @@ def test_queries_of_a_panel_have_reference_ids_of_their_own(dashboard: Json) -> 
         assert (None in ids, len(set(ids))) == (False, len(ids)), panel["title"]
 
 
-def test_every_query_is_narrowed_by_provider_and_model(dashboard: Json) -> None:
-    selectors = [
-        selector
-        for _, target in queries_of(dashboard)
-        for selector in re.findall(r"ai_api_\w+(\{[^}]*\}|)", target["expr"])
-    ]
+def test_the_viewer_chooses_target_provider_and_model(dashboard: Json) -> None:
+    variables = [variable["name"] for variable in dashboard["templating"]["list"]]
+    of_calls = [] if dashboard["uid"] == "ai-sidecar-health" else ["provider", "model", "filters"]
 
-    assert set(selectors) == {'{provider=~"$provider", model=~"$model"}'}
+    assert variables == ["datasource", "job", "namespace", "pod", *of_calls]
+
+
+def test_every_query_is_narrowed_by_what_the_viewer_chooses(dashboard: Json) -> None:
+    """A record has lost the labels that it was added up over: it is narrowed by those that are left."""
+    table = sample_table()
+    variables = {
+        "job": "job",
+        "namespace": "namespace",
+        "pod": "pod",
+        "provider": "provider",
+        "model": "model",
+        "gen_ai_provider_name": "provider",
+        "gen_ai_request_model": "model",
+    }
+    for title, target in queries_of(dashboard):
+        for metric, matchers in SELECTOR.findall(target["expr"]):
+            labels = table[metric][1] | (TARGET_LABELS if ":" not in metric else frozenset())
+            expected = [
+                f'{label}=~"${name}"' for label, name in variables.items() if label in labels
+            ]
+
+            assert matchers.split(", ")[: len(expected)] == expected, title
 
 
 def test_every_metric_and_label_is_in_our_table(dashboard: Json) -> None:
     table = sample_table()
     strangers = []
-    for title, target in queries_of(dashboard):
-        expression = target["expr"]
-        metrics = METRIC.findall(expression)
-        assert metrics, title
+    for title, expression in asked_of(dashboard):
+        selectors = SELECTOR.findall(expression)
+        bare = re.findall(
+            r"\b(?:(?:ai_api|ai_sidecar|gen_ai|process)_|\w+:)[\w:]+",
+            re.sub(r"\{[^}]*\}|by \([^)]*\)", "", expression),
+        )
+        assert set(bare) == {metric for metric, _ in selectors} or title == "job", title
         known: set[str] = set(TARGET_LABELS)
-        for metric in metrics:
-            if metric not in table:
-                strangers.append((title, metric))
-                continue
-            known |= table[metric][1]
-        for metric, matchers in re.findall(rf"({METRIC.pattern})\{{([^}}]*)\}}", expression):
+        strangers += [(title, metric) for metric in bare if metric not in table]
+        for metric, matchers in selectors:
             of_metric = table.get(metric, ("", frozenset()))[1] | TARGET_LABELS
+            known |= of_metric
             strangers += [
                 (title, label)
                 for label in re.findall(r"(\w+)\s*(?:=|!)", matchers)
@@ -190,32 +241,49 @@ def test_every_metric_and_label_is_in_our_table(dashboard: Json) -> None:
             ]
         grouped = [
             label.strip()
-            for group in re.findall(r"\bby \(([^)]*)\)", expression)
+            for group in re.findall(r"\b(?:by|on) \(([^)]*)\)", expression)
             for label in group.split(",")
         ]
-        assert grouped or " by" not in expression, title
+        strangers += [(title, label) for label in grouped if label not in known]
+    for title, target in queries_of(dashboard):
+        labels: set[str] = set(TARGET_LABELS)
+        for metric, _ in SELECTOR.findall(target["expr"]):
+            labels |= table[metric][1]
         shown = re.findall(r"\{\{(\w+)\}\}", target["legendFormat"])
-        strangers += [(title, label) for label in (*grouped, *shown) if label not in known]
-        strangers += [(title, label) for label in shown if label not in grouped]
+        strangers += [(title, label) for label in shown if label not in labels]
     for name, selector, label in label_queries_of(dashboard):
-        metric = METRIC.findall(selector)[0]
-        if metric not in table or label not in table[metric][1]:
+        metric = re.split(r"\{", selector)[0]
+        if metric not in table or label not in table[metric][1] | TARGET_LABELS:
             strangers.append((name, f"{metric}.{label}"))
 
     assert strangers == []
 
 
+def test_the_names_of_opentelemetry_are_those_of_the_code() -> None:
+    if not GEN_AI_FAMILIES:
+        pytest.skip("the code serves no gen_ai schema")
+    families = {
+        family.name: (
+            family.type,
+            frozenset(family.labels) | ({family.split[0]} if family.split else set()),
+        )
+        for family in GEN_AI_FAMILIES
+    }
+
+    assert families == GEN_AI
+
+
 def test_only_counters_are_asked_for_a_rate_and_always_before_a_sum(dashboard: Json) -> None:
     table = sample_table()
+    counting = ("counter", "histogram")
     for title, target in queries_of(dashboard):
-        rated = re.findall(rf"\b(?:rate|irate|increase)\(({METRIC.pattern})\{{", target["expr"])
-        asked = METRIC.findall(target["expr"])
+        expression = target["expr"]
+        rated = re.findall(r"\b(?:rate|irate|increase)\(([\w:]+)\{", expression)
+        asked = [metric for metric, _ in SELECTOR.findall(expression)]
 
-        assert [
-            metric for metric in rated if table[metric][0] not in ("counter", "histogram")
-        ] == [], title
+        assert [metric for metric in rated if table[metric][0] not in counting] == [], title
         # a counter as it stands says only how long its process has lived
-        counters = [metric for metric in asked if table[metric][0] in ("counter", "histogram")]
+        counters = [metric for metric in asked if table[metric][0] in counting]
         assert sorted(counters) == sorted(rated), title
 
 
@@ -223,6 +291,43 @@ def test_a_quantile_keeps_the_bucket_bounds(dashboard: Json) -> None:
     for title, target in queries_of(dashboard):
         for arguments in re.findall(r"histogram_quantile\((.*)", target["expr"]):
             assert re.match(r"0\.\d+, sum by \(le[,)]", arguments), title
+
+
+def test_latency_over_time_has_exemplars(dashboard: Json) -> None:
+    """Of each panel one query: all of them would bring the same points."""
+    timed = re.compile(r"(?:duration|first_token|first_chunk)_\w*bucket")
+    for panel in drawn_panels_of(dashboard):
+        asked = [target for target in panel["targets"] if timed.search(target["expr"])]
+        drawn = [
+            target for target in asked if not target["instant"] and "quantile" in target["expr"]
+        ]
+
+        assert sum(target["exemplar"] for target in drawn) == bool(drawn), panel["title"]
+
+
+def test_the_dashboards_link_to_each_other_and_keep_what_was_chosen(dashboard: Json) -> None:
+    (link,) = dashboard["links"]
+
+    assert (link["type"], link["includeVars"], link["keepTime"]) == ("dashboards", True, True)
+    assert set(link["tags"]) <= set(dashboard["tags"])
+
+
+def test_the_start_of_a_sidecar_is_marked(dashboard: Json) -> None:
+    (starts,) = annotations_of(dashboard)
+
+    assert "process_start_time_seconds" in starts["expr"]
+
+
+def test_every_figure_that_people_look_for_is_there() -> None:
+    titles = {panel["title"] for document in documents().values() for panel in panels_of(document)}
+
+    assert titles >= {
+        "Requests a minute by model", "Error rate by model", "Latency by model", "Time to first token by model",
+        "Time per output token by model", "Tokens a minute by kind", "Cost by model", "Cost today",
+        "Cost a month ahead", "Cache hit ratio", "Cost of 1000 requests", "Requests left before the limit",
+        "Finish reasons, a minute", "Unpriced share", "Saved by caching", "Burn of the error budget",
+        "Burn of the latency budget",
+    }  # fmt: skip
 
 
 REQUESTS = [
@@ -252,6 +357,7 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Promethe
                 "endpoint": "/v1/chat/completions",
                 "status_code": status,
                 "latency_ms": milliseconds,
+                **({"ttft_ms": 100} if status == 200 else {}),
                 "usage": {"prompt_tokens": tokens_in, "completion_tokens": tokens_out},
             }
         )
@@ -278,10 +384,11 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Promethe
 
 
 @needs_prometheus
-def test_a_real_prometheus_answers_every_query_with_finite_figures(
-    scraped: tuple[Prometheus, float], dashboard: Json
+def test_a_running_sidecar_answers_every_query_of_the_overview_with_finite_figures(
+    scraped: tuple[Prometheus, float],
 ) -> None:
     prometheus, at = scraped
+    dashboard = documents()["overview"]
     for title, target in queries_of(dashboard):
         expression = substituted(target["expr"], ALL)
         samples = prometheus.query(expression, at)
@@ -304,19 +411,19 @@ def test_a_real_prometheus_answers_every_variable(
         for name, selector, label in label_queries_of(dashboard)
     }
 
-    assert answers["provider"] == ["holysheep"]
-    assert answers["model"] == sorted([*MODELS, UNKNOWN_MODEL])
+    assert answers["job"] == ["ai-sidecar"]
+    if dashboard["uid"] in ("ai-sidecar-overview", "ai-sidecar-cost", "ai-sidecar-latency"):
+        assert answers["provider"] == ["holysheep"]
+        assert answers["model"] == sorted([*MODELS, UNKNOWN_MODEL])
 
 
 def overview_figures(
     scraped: tuple[Prometheus, float], title: str, selection: Mapping[str, str]
 ) -> list[Sample]:
     prometheus, at = scraped
-    dashboard = json.loads((FOLDER / "overview.json").read_text(encoding="utf-8"))
-    expressions = [target["expr"] for panel, target in queries_of(dashboard) if panel == title]
     return [
         sample
-        for expression in expressions
+        for expression in expressions_of(documents()["overview"], title)
         for sample in prometheus.query(substituted(expression, selection), at)
     ]
 
