@@ -429,3 +429,26 @@ def test_the_functions_kept_are_few_and_what_comes_after_is_read_all_the_same() 
     ]
     assert len(answers) == 1
     assert 0 < len(written) <= MAX_SHAPES
+
+
+@pytest.mark.parametrize(
+    ("record", "model", "request_model"),
+    [
+        ({"model": "m"}, "m", None),
+        ({"model": "m", "asked": "m"}, "m", None),
+        ({"model": "m", "asked": "alias"}, "m", "alias"),
+        ({"asked": "alias"}, "alias", None),
+    ],
+    ids=str,
+)
+def test_the_model_asked_for_is_told_where_another_one_answered(
+    record: dict[str, str], model: str, request_model: str | None
+) -> None:
+    table = Table.of(
+        "acme", {"model": ["model", "asked"], "request_model": ["asked", "model"], "id": "id"}
+    )
+    parse = compile_table(table)
+    for _ in range(12):
+        for requests in (parse(record, {}), table.parse(record)):
+            assert requests is not None
+            assert (requests[0].model, requests[0].request_model) == (model, request_model)
