@@ -7,6 +7,7 @@ line for line, what prometheus_client makes of the same figures. It stands for o
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Callable
 from itertools import accumulate
@@ -17,7 +18,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
-from .metrics import PLACES, Family, Health, HealthCollector, Meter
+from .metrics import PLACES, Family, Health, HealthCollector, Meter, told
 from .series import COST_REST, EXTRA, Exemplars, Labels, Series, Store
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
@@ -141,7 +142,8 @@ class Exposition:
             still_wanted = [want for want in wanted[place] if not getattr(series, want.probe)]
             if len(still_wanted) == len(wanted[place]):
                 continue
-            escaped = tuple([_escaped(value) for value in series.labels])
+            labels = (*series.labels, *told(self._store, series.labels))
+            escaped = tuple([_escaped(value) for value in labels])
             for want in wanted[place]:
                 if want not in still_wanted:
                     rows_of[place].append(want.rows.put(series, escaped, want, birth))
@@ -215,6 +217,7 @@ class _Rows:
         self._pattern = _pattern(family, names, "%%d.0" if family.buckets else "%%b")
         self._large_pattern = _pattern(family, names, "%%b")
         self._line_count = self._pattern.count("\n")
+        self._bounds = [round(bound * family.scale) for bound in family.buckets]
         documentation = family.help.replace("\\", r"\\").replace("\n", r"\n")
         total = "_total" if family.type == "counter" else ""
         self._text_head = f"# HELP {family.name}{total} {documentation}\n# TYPE {family.name}{total} {family.type}\n".encode()
@@ -268,11 +271,12 @@ class _Rows:
     def _histogram(self, row: _Row, family: Family) -> bytes:
         """Make the lines of a histogram: buckets, count, sum."""
         series = row.series
-        sums: list[int] = getattr(series[0], family.counts)
-        total = getattr(series[0], family.field)
+        counts = family.counts.format(row.field)
+        sums: list[int] = getattr(series[0], counts)
+        total = getattr(series[0], row.field)
         for one in series[1:]:
-            sums = list(map(add, sums, getattr(one, family.counts)))
-            total += getattr(one, family.field)
+            sums = list(map(add, sums, getattr(one, counts)))
+            total += getattr(one, row.field)
         so_far = list(accumulate(sums))
         count = so_far[-1]
         figures: list[int | bytes] = [*so_far, count]
@@ -282,16 +286,20 @@ class _Rows:
                 row.is_large = True
             figures = [_whole(one) for one in (*so_far, count)]
         text = row.template % (*figures, _number(total / family.scale))
-        if self._is_openmetrics:
-            text = self._with_exemplars(text, series)
+        if self._is_openmetrics and family.exemplars:
+            text = self._with_exemplars(text, series, sums)
         row.text = text
         return text
 
-    def _with_exemplars(self, text: bytes, series: list[Series]) -> bytes:
+    def _with_exemplars(self, text: bytes, series: list[Series], counts: list[int]) -> bytes:
         """Add to each bucket the latest trace that fell there."""
         latest: Exemplars = {}
         for one in series:
-            for bucket, exemplar in (getattr(one, self.family.exemplars) or {}).items():
+            for exemplar in (getattr(one, self.family.exemplars) or {}).values():
+                bucket = bisect_left(self._bounds, exemplar[1])
+                if not counts[bucket]:
+                    # it is from before this schema was asked for
+                    continue
                 known = latest.get(bucket)
                 if known is None or (exemplar[2] or 0) >= (known[2] or 0):
                     latest[bucket] = exemplar
@@ -320,7 +328,9 @@ def _probe(family: Family, field: str) -> str:
     if family.from_start or family.only_with:
         return "count"
     # a gauge may well be 0, but its order starts at 1
-    return family.counts or (f"{field}_order" if family.combine == "latest" else field)
+    return family.counts.format(field) or (
+        f"{field}_order" if family.combine == "latest" else field
+    )
 
 
 def _pattern(family: Family, names: list[str], figure: str) -> str:
@@ -355,7 +365,7 @@ def _sum(row: _Row, family: Family) -> bytes:
         text = row.template % _whole(total)
     else:
         scale = family.scale
-        if field == "cost_total" and (rest := sum([one.cost_rest for one in series])):
+        if field in ("cost", "cost_total") and (rest := sum([one.cost_rest for one in series])):
             total, scale = total * COST_REST + rest, scale * COST_REST
         # one division of whole numbers: rounded once, to the nearest
         text = row.template % _number(total / scale)
