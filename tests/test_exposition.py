@@ -119,8 +119,8 @@ class Oracle:
             place = dict(zip(PLACES_IN_ORDER, cleaned, strict=False))
             place["gen_ai_provider_name"] = place["provider"]
             place["gen_ai_response_model"] = place["model"]
-            asked_for = clean((request.request_model,) * 6)[1] if request.request_model else ""
-            place["gen_ai_request_model"] = asked_for or place["model"]
+            asked_for = clean((request.request_model or request.model,) * 6)
+            place["gen_ai_request_model"] = asked_for[1]
             place["gen_ai_operation_name"] = operation_name(place["endpoint"])
             for split, value in observe(family.name, request):
                 own = [place[name] for name in family.labels]

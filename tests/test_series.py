@@ -68,7 +68,7 @@ def stores(draw: st.DrawFn) -> Store:
 
 
 def everything(store: Store) -> list[Any]:
-    names = ("labels", *COUNTERS, *HISTOGRAMS, *GAUGES, *EXEMPLARS)
+    names: tuple[str, ...] = ("labels", *COUNTERS, *HISTOGRAMS, *GAUGES, *EXEMPLARS)
     if store.has_request_models:
         names += (*GEN_AI_COUNTERS, *GEN_AI_HISTOGRAMS)
     return [
