@@ -158,7 +158,7 @@ class Oracle:
             counts[bucket] += 1
             if request in last:
                 exemplars[bucket] = Exemplar(
-                    {"trace_id": request.trace_id}, float(value), request.timestamp
+                    {"trace_id": request.trace_id or ""}, float(value), request.timestamp
                 )
         buckets: list[Any] = []
         for place, (bound, count) in enumerate(zip(bounds, accumulate(counts), strict=True)):
