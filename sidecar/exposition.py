@@ -14,6 +14,7 @@ from itertools import accumulate
 from operator import add, attrgetter
 from typing import Any, NamedTuple
 
+import orjson
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
@@ -141,7 +142,7 @@ class Exposition:
                 continue
             counts[place] = series.count
             for row in rows_of[place]:
-                row.text = None
+                row.text = b""
             if not any(wanted[place].probe(series)):
                 continue
             labels = (*series.labels, *told(self._store, series.labels))
@@ -159,9 +160,10 @@ class Exposition:
         key = tuple(wants)
         found = self._wanted_by_wants.get(key)
         if found is None:
+            probes = [want.probe for want in wants]
             # of two names or more, attrgetter gives a tuple
-            probe = attrgetter("labels", "labels", *[want.probe for want in wants])
-            found = self._wanted_by_wants[key] = _Wanted(key, _after_labels(probe))
+            probe = attrgetter(*probes, probes[0]) if probes else _nothing
+            found = self._wanted_by_wants[key] = _Wanted(key, probe)
         return found
 
 
@@ -196,8 +198,8 @@ class _Row:
         self.after = after
         """Of a histogram: the labels that come after `le`."""
         self.series: list[Series] = []
-        self.text: bytes | None = None
-        """The lines last made, until a series changes."""
+        self.text = b""
+        """The lines last made, until a series changes; empty where they are to be made."""
 
 
 class _Want:
@@ -260,11 +262,11 @@ class _Rows:
             self._lines = self._pattern(b"%d.0")
             self._large_lines = self._pattern(b"%b")
             self._zeros = self._lines % (*[0] * (len(family.buckets) + 2), b"0.0")
-            self._make = self._histogram
+            self._make: Callable[[list[_Row]], None] = self._make_histograms
         elif family.combine != "sum":
-            self._make = _max if family.combine == "max" else _latest
+            self._make = _make_max if family.combine == "max" else _make_latest
         else:
-            self._make = _sum_of_whole if family.scale == 1 else self._sum
+            self._make = _make_sums if family.scale == 1 else self._make_scaled_sums
         documentation = family.help.replace("\\", r"\\").replace("\n", r"\n")
         total = "_total" if family.type == "counter" else ""
         self._name = family.name + total
@@ -293,7 +295,7 @@ class _Rows:
             row = self._by_key[key] = _Row(key, want, birth, before.encode(), after.encode())
             self.rows.append(row)
         row.series.append(series)
-        row.text = None
+        row.text = b""
         return row
 
     def write(self, out: list[bytes], seen: int, is_openmetrics: bool) -> None:
@@ -304,14 +306,14 @@ class _Rows:
         if family.exemplars and is_openmetrics != self._is_openmetrics:
             self._is_openmetrics = is_openmetrics
             for row in rows:
-                row.text = None
+                row.text = b""
         first_new = len(rows)
         if family.type != "gauge":
             while first_new and rows[first_new - 1].birth > seen:
                 first_new -= 1
         old = rows if first_new == len(rows) else rows[:first_new]
-        make = self._make
-        out += [row.text or make(row) for row in old]
+        self._make([row for row in old if not row.text])
+        out += [row.text for row in old]
         out += [self._zero(row) for row in rows[first_new:]]
 
     def _pattern(self, figure: bytes) -> bytes:
@@ -335,37 +337,44 @@ class _Rows:
             ]
         )
 
-    def _histogram(self, row: _Row) -> bytes:
-        """Make the lines of a histogram: buckets, count, sum."""
-        series, want = row.series, row.want
-        counts_of = want.counts
-        sums = counts_of(series[0])
-        if len(series) == 1:
-            total = want.figure(series[0])
-        else:
-            for one in series[1:]:
-                sums = [*map(add, sums, counts_of(one))]
-            total = sum(map(want.figure, series))
-        so_far = [*accumulate(sums)]
-        count = so_far[-1]
-        total_text = _number(total / self.family.scale)
-        if count < _GO_EXPONENT:
-            text = self._lines % (*so_far, count, total_text)
-        else:
-            text = self._large_lines % (*map(_whole, so_far), _whole(count), total_text)
-        text = text.replace(b"\0", row.before).replace(b"\1", row.after)
-        if self._is_openmetrics and self.family.exemplars:
-            text = self._with_exemplars(text, series, sums)
-        row.text = text
-        return text
+    def _make_histograms(self, rows: list[_Row]) -> None:
+        """Make the lines of histograms: buckets, count, sum."""
+        lines, scale = self._lines, self.family.scale
+        has_exemplars = self._is_openmetrics and self.family.exemplars
+        # one loop with all in it: a page of 100 000 samples has thousands of rows
+        for row in rows:
+            series, want = row.series, row.want
+            counts_of, figure = want.counts, want.figure
+            if len(series) == 1:
+                so_far = [*accumulate(counts_of(series[0]))]
+                total = figure(series[0])
+            else:
+                sums = map(add, counts_of(series[0]), counts_of(series[1]))
+                for one in series[2:]:
+                    sums = map(add, [*sums], counts_of(one))
+                so_far = [*accumulate(sums)]
+                total = sum(map(figure, series))
+            count = so_far[-1]
+            if count < _GO_EXPONENT:
+                text = lines % (*so_far, count, _number(total / scale))
+            else:
+                text = self._large_lines % (
+                    *map(_whole, so_far),
+                    _whole(count),
+                    _number(total / scale),
+                )
+            if self._before:
+                text = text.replace(b"\0", row.before)
+            text = text.replace(b"\1", row.after)
+            row.text = self._with_exemplars(text, series, so_far) if has_exemplars else text
 
-    def _with_exemplars(self, text: bytes, series: list[Series], counts: list[int]) -> bytes:
+    def _with_exemplars(self, text: bytes, series: list[Series], so_far: list[int]) -> bytes:
         """Add to each bucket the latest trace that fell there."""
         latest: Exemplars = {}
         for one in series:
             for exemplar in (getattr(one, self.family.exemplars) or {}).values():
                 bucket = bisect_left(self._bounds, exemplar[1])
-                if not counts[bucket]:
+                if so_far[bucket] == (so_far[bucket - 1] if bucket else 0):
                     # it is from before this schema was asked for
                     continue
                 known = latest.get(bucket)
@@ -389,19 +398,16 @@ class _Rows:
             return row.before + b"0.0\n"
         return self._zeros.replace(b"\0", row.before).replace(b"\1", row.after)
 
-    def _sum(self, row: _Row) -> bytes:
-        total, scale = sum(map(row.want.figure, row.series)), self.family.scale
-        if row.want.field in ("cost", "cost_total") and (
-            rest := sum([one.cost_rest for one in row.series])
-        ):
-            total, scale = total * COST_REST + rest, scale * COST_REST
-        # one division of whole numbers: rounded once, to the nearest
-        row.text = text = b"%b%b\n" % (row.before, _number(total / scale))
-        return text
-
-
-def _after_labels(getter: Callable[[Series], tuple[Any, ...]]) -> Callable[[Series], Iterable[Any]]:
-    return lambda series: getter(series)[2:]
+    def _make_scaled_sums(self, rows: list[_Row]) -> None:
+        scale = self.family.scale
+        for row in rows:
+            total, divisor = sum(map(row.want.figure, row.series)), scale
+            if row.want.field in ("cost", "cost_total") and (
+                rest := sum(map(_cost_rest_of, row.series))
+            ):
+                total, divisor = total * COST_REST + rest, scale * COST_REST
+            # one division of whole numbers: rounded once, to the nearest
+            row.text = b"%b%b\n" % (row.before, _number(total / divisor))
 
 
 def _probe(family: Family, field: str) -> str:
@@ -414,25 +420,32 @@ def _probe(family: Family, field: str) -> str:
     )
 
 
-def _sum_of_whole(row: _Row) -> bytes:
-    series = row.series
-    total = row.want.figure(series[0]) if len(series) == 1 else sum(map(row.want.figure, series))
-    if total < _GO_EXPONENT:
-        row.text = text = row.before + b"%d.0\n" % total
-    else:
-        row.text = text = b"%b%b\n" % (row.before, _number(total))
-    return text
+_cost_rest_of = attrgetter("cost_rest")
 
 
-def _max(row: _Row) -> bytes:
-    row.text = text = b"%b%b\n" % (row.before, _number(max(map(row.want.figure, row.series))))
-    return text
+def _nothing(_: Series) -> tuple[()]:
+    return ()
 
 
-def _latest(row: _Row) -> bytes:
-    latest = max(row.series, key=attrgetter(f"{row.want.field}_order"))
-    row.text = text = b"%b%b\n" % (row.before, _whole(row.want.figure(latest)))
-    return text
+def _make_sums(rows: list[_Row]) -> None:
+    for row in rows:
+        series, figure = row.series, row.want.figure
+        total = figure(series[0]) if len(series) == 1 else sum(map(figure, series))
+        if total < _GO_EXPONENT:
+            row.text = row.before + b"%d.0\n" % total
+        else:
+            row.text = b"%b%b\n" % (row.before, _number(total))
+
+
+def _make_max(rows: list[_Row]) -> None:
+    for row in rows:
+        row.text = b"%b%b\n" % (row.before, _number(max(map(row.want.figure, row.series))))
+
+
+def _make_latest(rows: list[_Row]) -> None:
+    for row in rows:
+        latest = max(row.series, key=attrgetter(f"{row.want.field}_order"))
+        row.text = b"%b%b\n" % (row.before, _whole(row.want.figure(latest)))
 
 
 def _whole(number: int) -> bytes:
@@ -441,12 +454,14 @@ def _whole(number: int) -> bytes:
 
 def _number(value: float) -> bytes:
     """Write a number that is not negative as prometheus_client does, which is nearly as Go does."""
+    if 1e-3 <= value < _GO_EXPONENT:
+        # the same figures as those of `repr`, without an exponent, in a third of the time
+        return orjson.dumps(float(value))
     text = repr(float(value))
-    if value >= _GO_EXPONENT:
-        point = text.find(".")
-        if point > 6:
-            rest = (text[1:point] + text[point + 1 :]).rstrip("0")
-            text = f"{text[0]}{'.' if rest else ''}{rest}e+{point - 1:02d}"
+    point = text.find(".")
+    if point > 6:
+        rest = (text[1:point] + text[point + 1 :]).rstrip("0")
+        text = f"{text[0]}{'.' if rest else ''}{rest}e+{point - 1:02d}"
     return text.encode()
 
 
