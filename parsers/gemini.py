@@ -33,6 +33,7 @@ def _content(usage: str, camel: bool) -> dict[str, Any]:
 
     return {
         "model": [name("model_version"), "model"],
+        "request_model": "model",
         "endpoint": {"const": "/generateContent"},
         "duration": [
             "latency_ms",

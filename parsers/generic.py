@@ -265,6 +265,36 @@ def _headers(kind: str) -> list[str]:
     ]
 
 
+_ANSWERED = ("response_model", "response.model", "gen_ai.response.model")
+_MODELS = (
+    "model",
+    "model_name",
+    "modelName",
+    "model_id",
+    "modelId",
+    "model.name",
+    "model.id",
+    "llm_model",
+    "llm.model",
+    "llm.model_name",
+    "ai_model",
+    "ai.model",
+)
+_ASKED = (
+    "request_model",
+    "requested_model",
+    "request.model",
+    "gen_ai.request.model",
+    "request_body.model",
+    "request.body.model",
+    "params.model",
+    "kwargs.model",
+)
+_DEPLOYMENTS = (
+    "deployment_name",
+    "deployment",
+    *({"path": path, "as": "model_in_path"} for path in _URLS),
+)
 _LINE: dict[str, Any] = {
     "is_model_call": [
         *({"path": path, "as": "known_provider"} for path in _PROVIDERS),
@@ -275,34 +305,8 @@ _LINE: dict[str, Any] = {
         *_PROVIDERS,
         *({"path": path, "as": "host_provider"} for path in (*_HOSTS, *_BASES, *_URLS)),
     ],
-    "model": [
-        "response_model",
-        "response.model",
-        "gen_ai.response.model",
-        "model",
-        "model_name",
-        "modelName",
-        "model_id",
-        "modelId",
-        "model.name",
-        "model.id",
-        "llm_model",
-        "llm.model",
-        "llm.model_name",
-        "ai_model",
-        "ai.model",
-        "request_model",
-        "requested_model",
-        "request.model",
-        "gen_ai.request.model",
-        "request_body.model",
-        "request.body.model",
-        "params.model",
-        "kwargs.model",
-        "deployment_name",
-        "deployment",
-        *({"path": path, "as": "model_in_path"} for path in _URLS),
-    ],
+    "model": [*_ANSWERED, *_MODELS, *_ASKED, *_DEPLOYMENTS],
+    "request_model": [*_ASKED, *_MODELS, *_DEPLOYMENTS],
     "endpoint": [
         *_URLS,
         "operation",

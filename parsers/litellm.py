@@ -42,6 +42,7 @@ _PAYLOAD: dict[str, Any] = {
     "needs": ["status_code|outcome|timestamp"],
     "provider": "custom_llm_provider",  # null where routing failed before one was known
     "model": ["model", "model_group"],
+    "request_model": "model_group",  # the name that the caller used; the router has chosen a model for it
     "endpoint": {
         "path": "call_type",
         # The asynchronous calls have an `a` before their name.

@@ -9,6 +9,7 @@ and both give the same: a test holds them against each other.
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from types import NoneType
 from typing import Any
@@ -30,7 +31,16 @@ MAX_SPELLING = 300
 """Characters of one such spelling."""
 
 _LABELS = frozenset(
-    {"provider", "model", "endpoint", "status_code", "error", "outcome", "finish_reason"}
+    {
+        "provider",
+        "model",
+        "request_model",
+        "endpoint",
+        "status_code",
+        "error",
+        "outcome",
+        "finish_reason",
+    }
 )
 """Fields that tell which series a request belongs to."""
 _SCALARS = (str | None, int | None, bool | None)
@@ -87,6 +97,12 @@ class Batch:
         self._is_written = False
         shown = _without_rivals(self._compiled, self._rivals)
         table = self._compiled.tables[0].within({key for keys, _ in shown for key in keys[()]})
+        if not self._meter.constants["_for_gen_ai"]:
+            # nobody asks for it: then it is not read, and tells no labels apart
+            sources = {
+                name: takes for name, takes in table.sources.items() if name != "request_model"
+            }
+            table = replace(table, sources=sources)
         union = _union(table, shown)
         if union is None:
             return

@@ -711,6 +711,9 @@ class Writer:
             )
             made |= {"error_type": "kind", "status_code": "code"}
         made |= self.derived()
+        if "request_model" in can:
+            model = "model" if "model" in can else "None"
+            lines.append(f"if request_model == {model}: request_model = None")
         for name in ("provider", "model", "endpoint"):
             if name in can:
                 lines.append(f"if {name} is None: {name} = 'unknown'")

@@ -24,6 +24,11 @@ _OWN_LABELS = frozenset(
         "error_type",
         "cost_type",
         "finish_reason",
+        "gen_ai_operation_name",
+        "gen_ai_provider_name",
+        "gen_ai_request_model",
+        "gen_ai_response_model",
+        "gen_ai_token_type",
         "le",
         "quantile",
     }
@@ -49,6 +54,8 @@ class Config:
     begin_at_end: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
     """Extra label → path in the record."""
+    schemas: tuple[str, ...] = ("ai_api",)
+    """Which names are served: of `metrics.SCHEMAS`."""
     cost_source: str = "auto"
     prices_path: Path | None = None
     prices: Mapping[str, Any] = field(default_factory=dict)

@@ -26,7 +26,7 @@ from .exposition import Exposition
 from .follow import Follower
 from .history import History
 from .lines import LineSplitter
-from .metrics import Health, Meter
+from .metrics import SCHEMAS, Health, Meter
 from .pipeline import HOLD_SECONDS, Installed, Pipeline, Source
 from .prices import PriceBook
 from .request import Request
@@ -52,7 +52,7 @@ HANG_SECONDS = 30.0
 """How long the loop may be silent before /health says that it hangs."""
 NEED_RESTART = (
     "auth_path", "begin_at_end", "envelope", "host", "labels", "max_line_bytes", "max_series", "port",
-    "push_url", "state_dir", "tls_cert", "tls_client_ca", "tls_key", "zero_first",
+    "push_url", "schemas", "state_dir", "tls_cert", "tls_client_ca", "tls_key", "zero_first",
 )  # fmt: skip
 MIN_LOOK_SECONDS = 0.02
 """How often, at the most, events make us look for new files."""
@@ -86,8 +86,15 @@ class Sidecar:
     def _begin(self) -> None:
         """Make what counts, with nothing counted."""
         config = self.config
-        self.store = Store(config.max_series, tuple(config.labels))
-        self.meter = Meter(self.store, self.book, cost_source=config.cost_source)
+        self.store = Store(
+            config.max_series, tuple(config.labels), for_gen_ai="gen_ai" in config.schemas
+        )
+        self.meter = Meter(
+            self.store,
+            self.book,
+            cost_source=config.cost_source,
+            families=tuple(family for name in config.schemas for family in SCHEMAS[name]),
+        )
         self.exposition = Exposition(
             self.store, self.meter, self.health, zero_first=config.zero_first
         )

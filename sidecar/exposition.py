@@ -7,17 +7,19 @@ line for line, what prometheus_client makes of the same figures. It stands for o
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import accumulate, takewhile
 from operator import add, attrgetter
 from typing import Any, NamedTuple
 
+import orjson
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
-from .metrics import PLACES, Family, Health, HealthCollector, Meter
+from .metrics import PLACES, Family, Health, HealthCollector, Meter, told
 from .series import COST_REST, EXTRA, Exemplars, Labels, Series, Store
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
@@ -139,8 +141,9 @@ class Exposition:
         self._counts: list[int] = []
         """Of each series, how many requests it had when its rows were looked at last."""
         self._rows_of: list[list[_Row]] = []
-        self._wanted: list[list[_Want]] = []
+        self._wanted: list[_Wanted] = []
         """Of each series, the rows that it may yet come to belong to."""
+        self._wanted_by_wants: dict[tuple[_Want, ...], _Wanted] = {}
 
     def _take_in(self) -> None:
         """Find the rows of new series, and those that have changed since they were written."""
@@ -151,21 +154,37 @@ class Exposition:
         for series in self._series[len(counts) :]:
             counts.append(-1)
             rows_of.append([])
-            wanted.append([want for rows in self._rows for want in rows.wants(series)])
+            wanted.append(
+                self._all_of([want for rows in self._rows for want in rows.wants(series)])
+            )
         for place, series in enumerate(self._series):
             if series.count == counts[place]:
                 continue
             counts[place] = series.count
             for row in rows_of[place]:
-                row.text = None
-            still_wanted = [want for want in wanted[place] if not getattr(series, want.probe)]
-            if len(still_wanted) == len(wanted[place]):
+                row.text = b""
+            if not any(wanted[place].probe(series)):
                 continue
-            escaped = tuple([_escaped(value) for value in series.labels])
-            for want in wanted[place]:
-                if want not in still_wanted:
+            labels = (*series.labels, *told(self._store, series.labels))
+            escaped = tuple([_escaped(value) for value in labels])
+            still_wanted = []
+            for want in wanted[place].wants:
+                if getattr(series, want.probe):
                     rows_of[place].append(want.rows.put(series, escaped, want, birth))
-            wanted[place] = still_wanted
+                else:
+                    still_wanted.append(want)
+            wanted[place] = self._all_of(still_wanted)
+
+    def _all_of(self, wants: list[_Want]) -> _Wanted:
+        """Give the same value for the same wants: there are few kinds of series."""
+        key = tuple(wants)
+        found = self._wanted_by_wants.get(key)
+        if found is None:
+            probes = [want.probe for want in wants]
+            # of two names or more, attrgetter gives a tuple
+            probe = attrgetter(*probes, probes[0]) if probes else _nothing
+            found = self._wanted_by_wants[key] = _Wanted(key, probe)
+        return found
 
 
 def wants_openmetrics(accept: str) -> bool:
@@ -185,32 +204,49 @@ def wants_openmetrics(accept: str) -> bool:
 
 
 class _Row:
-    """One label set of a family: its finished text but for the figures, and the series that it adds up."""
+    """One label set of a family: its finished label text, and the series that it adds up."""
 
-    __slots__ = ("birth", "field", "is_large", "key", "series", "template", "text")
+    __slots__ = ("after", "before", "birth", "key", "series", "text", "want")
 
-    def __init__(self, key: Labels, field: str, template: bytes, birth: int) -> None:
+    def __init__(self, key: Labels, want: _Want, birth: int, before: bytes, after: bytes) -> None:
         self.key = key
-        self.field = field
-        self.template = template
-        self.is_large = False
-        """Of a histogram: its counts are written with exponents."""
+        self.want = want
         self.birth = birth
         """The number of the first page it could be on."""
+        self.before = before
+        """All that stands before the figure; of a histogram the labels that come before `le`."""
+        self.after = after
+        """Of a histogram: the labels that come after `le`."""
         self.series: list[Series] = []
-        self.text: bytes | None = None
-        """The lines last made, until a series changes."""
+        self.text = b""
+        """The lines last made, until a series changes; empty where they are to be made."""
 
 
-class _Want(NamedTuple):
-    """A row that a series is to belong to as soon as there is something to show."""
+class _Want:
+    """A row that a series is to belong to as soon as there is something to show; as many as there are values of a split."""
 
-    rows: _Rows
-    probe: str
-    """The attribute of the series that is not 0 and not `None` then."""
-    field: str
-    value: str
-    """Of a family that is split: the value of the label that splits it."""
+    __slots__ = ("counts", "field", "figure", "probe", "rows", "value")
+
+    def __init__(self, rows: _Rows, field: str, value: str) -> None:
+        family = rows.family
+        self.rows = rows
+        self.field = field
+        self.value = value
+        """Of a family that is split: the value of the label that splits it."""
+        self.probe = _probe(family, field)
+        """The attribute of the series that is not 0 and not `None` then."""
+        self.figure: Callable[[Series], Any] = attrgetter(field)
+        self.counts: Callable[[Series], list[int]] = attrgetter(
+            family.counts.format(field) or field
+        )
+        """Of a histogram."""
+
+
+class _Wanted(NamedTuple):
+    """Some wants, and what gives the values of all their probes at once."""
+
+    wants: tuple[_Want, ...]
+    probe: Callable[[Series], Iterable[Any]]
 
 
 class _Rows:
@@ -223,20 +259,37 @@ class _Rows:
         self._is_openmetrics = False
         """The format that the kept lines are in; only exemplars make it matter."""
         split = family.split or ("", (("", family.field),))
-        self._wants = [
-            _Want(self, _probe(family, field), field, value) for value, field in split[1]
-        ]
+        self._wants = [_Want(self, field, value) for value, field in split[1]]
         self._places = (
             *[PLACES[name] for name in family.labels],
             *range(EXTRA, EXTRA + len(extra_labels)),
         )
         names = [*family.labels, *extra_labels, *([split[0]] if family.split else [])]
-        self._order = sorted(range(len(names)), key=names.__getitem__)
-        self._pattern = _pattern(family, names, "%%d.0" if family.buckets else "%%b")
-        self._large_pattern = _pattern(family, names, "%%b")
-        self._line_count = self._pattern.count("\n")
+        order = sorted(range(len(names)), key=names.__getitem__)
+        self._before = [
+            (place, f'{names[place]}="')
+            for place in order
+            if not family.buckets or names[place] < "le"
+        ]
+        self._after = [
+            (place, f'{names[place]}="')
+            for place in order
+            if family.buckets and names[place] > "le"
+        ]
+        self._bounds = [round(bound * family.scale) for bound in family.buckets]
+        self._lines = self._large_lines = self._zeros = b""
+        if family.buckets:
+            self._lines = self._pattern(b"%d.0")
+            self._large_lines = self._pattern(b"%b")
+            self._zeros = self._lines % (*[0] * (len(family.buckets) + 2), b"0.0")
+            self._make: Callable[[list[_Row]], None] = self._make_histograms
+        elif family.combine != "sum":
+            self._make = _make_max if family.combine == "max" else _make_latest
+        else:
+            self._make = _make_sums if family.scale == 1 else self._make_scaled_sums
         documentation = family.help.replace("\\", r"\\").replace("\n", r"\n")
         total = "_total" if family.type == "counter" else ""
+        self._name = family.name + total
         self._text_head = f"# HELP {family.name}{total} {documentation}\n# TYPE {family.name}{total} {family.type}\n".encode()
         documentation = documentation.replace('"', r"\"")
         self._openmetrics_head = (
@@ -255,12 +308,14 @@ class _Rows:
             key += (want.value,)
         row = self._by_key.get(key)
         if row is None:
-            row = self._by_key[key] = _Row(
-                key, want.field, self._template(self._pattern, key), birth
-            )
+            before = ",".join([f'{name}{key[place]}"' for place, name in self._before])
+            after = ",".join([f'{name}{key[place]}"' for place, name in self._after])
+            if not self.family.buckets:
+                before = f"{self._name}{{{before}}} "
+            row = self._by_key[key] = _Row(key, want, birth, before.encode(), after.encode())
             self.rows.append(row)
         row.series.append(series)
-        row.text = None
+        row.text = b""
         return row
 
     def write(self, out: list[bytes], seen: int, is_openmetrics: bool) -> None:
@@ -271,47 +326,77 @@ class _Rows:
         if family.exemplars and is_openmetrics != self._is_openmetrics:
             self._is_openmetrics = is_openmetrics
             for row in rows:
-                row.text = None
+                row.text = b""
         first_new = len(rows)
         if family.type != "gauge":
             while first_new and rows[first_new - 1].birth > seen:
                 first_new -= 1
         old = rows if first_new == len(rows) else rows[:first_new]
-        make = self._histogram if family.buckets else _LINES[family.combine]
-        out += [row.text or make(row, family) for row in old]
+        self._make([row for row in old if not row.text])
+        out += [row.text for row in old]
         out += [self._zero(row) for row in rows[first_new:]]
 
-    def _template(self, pattern: str, key: Labels) -> bytes:
-        values = tuple([key[place].replace("%", "%%") for place in self._order])
-        return (pattern % (values * self._line_count)).encode()
+    def _pattern(self, figure: bytes) -> bytes:
+        """Give the lines of a histogram with a figure for each value but the sum, and a mark for each half of its labels.
 
-    def _histogram(self, row: _Row, family: Family) -> bytes:
-        """Make the lines of a histogram: buckets, count, sum."""
-        series = row.series
-        sums: list[int] = getattr(series[0], family.counts)
-        total = getattr(series[0], family.field)
-        for one in series[1:]:
-            sums = list(map(add, sums, getattr(one, family.counts)))
-            total += getattr(one, family.field)
-        so_far = list(accumulate(sums))
-        count = so_far[-1]
-        figures: list[int | bytes] = [*so_far, count]
-        if count >= _GO_EXPONENT:
-            if not row.is_large:
-                row.template = self._template(self._large_pattern, row.key)
-                row.is_large = True
-            figures = [_whole(one) for one in (*so_far, count)]
-        text = row.template % (*figures, _number(total / family.scale))
-        if self._is_openmetrics:
-            text = self._with_exemplars(text, series)
-        row.text = text
-        return text
+        One pattern serves all rows. The marks are what no label can hold: they are put in place when the figures are.
+        """
 
-    def _with_exemplars(self, text: bytes, series: list[Series]) -> bytes:
+        def line(end: str, bound: str, figure: bytes) -> bytes:
+            labels = (
+                ["\0"] * bool(self._before) + [bound] * bool(bound) + ["\1"] * bool(self._after)
+            )
+            return f"{self.family.name}{end}{{{','.join(labels)}}} ".encode() + figure + b"\n"
+
+        bounds = [*[_number(bound).decode() for bound in self.family.buckets], "+Inf"]
+        return b"".join(
+            [
+                *[line("_bucket", f'le="{bound}"', figure) for bound in bounds],
+                line("_count", "", figure),
+                line("_sum", "", b"%b"),
+            ]
+        )
+
+    def _make_histograms(self, rows: list[_Row]) -> None:
+        """Make the lines of histograms: buckets, count, sum."""
+        lines, scale = self._lines, self.family.scale
+        has_exemplars = self._is_openmetrics and self.family.exemplars
+        # one loop with all in it: a page of 100 000 samples has thousands of rows
+        for row in rows:
+            series, want = row.series, row.want
+            counts_of, figure = want.counts, want.figure
+            if len(series) == 1:
+                so_far = [*accumulate(counts_of(series[0]))]
+                total = figure(series[0])
+            else:
+                sums = map(add, counts_of(series[0]), counts_of(series[1]))
+                for one in series[2:]:
+                    sums = map(add, [*sums], counts_of(one))
+                so_far = [*accumulate(sums)]
+                total = sum(map(figure, series))
+            count = so_far[-1]
+            if count < _GO_EXPONENT:
+                text = lines % (*so_far, count, _number(total / scale))
+            else:
+                text = self._large_lines % (
+                    *map(_whole, so_far),
+                    _whole(count),
+                    _number(total / scale),
+                )
+            if self._before:
+                text = text.replace(b"\0", row.before)
+            text = text.replace(b"\1", row.after)
+            row.text = self._with_exemplars(text, series, so_far) if has_exemplars else text
+
+    def _with_exemplars(self, text: bytes, series: list[Series], so_far: list[int]) -> bytes:
         """Add to each bucket the latest trace that fell there."""
         latest: Exemplars = {}
         for one in series:
-            for bucket, exemplar in (getattr(one, self.family.exemplars) or {}).items():
+            for exemplar in (getattr(one, self.family.exemplars) or {}).values():
+                bucket = bisect_left(self._bounds, exemplar[1])
+                if so_far[bucket] == (so_far[bucket - 1] if bucket else 0):
+                    # it is from before this schema was asked for
+                    continue
                 known = latest.get(bucket)
                 if known is None or (exemplar[2] or 0) >= (known[2] or 0):
                     latest[bucket] = exemplar
@@ -330,9 +415,19 @@ class _Rows:
 
     def _zero(self, row: _Row) -> bytes:
         if not self.family.buckets:
-            return row.template % b"0.0"
-        zero = b"0.0" if row.is_large else 0
-        return row.template % (*[zero] * (self._line_count - 1), b"0.0")
+            return row.before + b"0.0\n"
+        return self._zeros.replace(b"\0", row.before).replace(b"\1", row.after)
+
+    def _make_scaled_sums(self, rows: list[_Row]) -> None:
+        scale = self.family.scale
+        for row in rows:
+            total, divisor = sum(map(row.want.figure, row.series)), scale
+            if row.want.field in ("cost", "cost_total") and (
+                rest := sum(map(_cost_rest_of, row.series))
+            ):
+                total, divisor = total * COST_REST + rest, scale * COST_REST
+            # one division of whole numbers: rounded once, to the nearest
+            row.text = b"%b%b\n" % (row.before, _number(total / divisor))
 
 
 def _probe(family: Family, field: str) -> str:
@@ -340,61 +435,37 @@ def _probe(family: Family, field: str) -> str:
     if family.from_start or family.only_with:
         return "count"
     # a gauge may well be 0, but its order starts at 1
-    return family.counts or (f"{field}_order" if family.combine == "latest" else field)
-
-
-def _pattern(family: Family, names: list[str], figure: str) -> str:
-    """Give the lines of a row, with a `%s` for each label value, and a figure for each value but the sum."""
-
-    def labels(bound: str | None = None) -> str:
-        pairs = [(name, f'{name}="%s"') for name in names]
-        if bound is not None:
-            pairs.append(("le", f'le="{bound}"'))
-        return ",".join([pair for _, pair in sorted(pairs)])
-
-    if not family.buckets:
-        total = "_total" if family.type == "counter" else ""
-        return f"{family.name}{total}{{{labels()}}} {figure}\n"
-    bounds = [*[_number(bound).decode() for bound in family.buckets], "+Inf"]
-    lines = [f"{family.name}_bucket{{{labels(bound)}}} {figure}\n" for bound in bounds]
-    return "".join(
-        [
-            *lines,
-            f"{family.name}_count{{{labels()}}} {figure}\n{family.name}_sum{{{labels()}}} %%b\n",
-        ]
+    return family.counts.format(field) or (
+        f"{field}_order" if family.combine == "latest" else field
     )
 
 
-def _sum(row: _Row, family: Family) -> bytes:
-    field = row.field
-    series = row.series
-    total = getattr(series[0], field)
-    for one in series[1:]:
-        total += getattr(one, field)
-    if family.scale == 1:
-        text = row.template % _whole(total)
-    else:
-        scale = family.scale
-        if field == "cost_total" and (rest := sum([one.cost_rest for one in series])):
-            total, scale = total * COST_REST + rest, scale * COST_REST
-        # one division of whole numbers: rounded once, to the nearest
-        text = row.template % _number(total / scale)
-    row.text = text
-    return text
+_cost_rest_of = attrgetter("cost_rest")
 
 
-def _max(row: _Row, _: Family) -> bytes:
-    row.text = text = row.template % _number(max([getattr(one, row.field) for one in row.series]))
-    return text
+def _nothing(_: Series) -> tuple[()]:
+    return ()
 
 
-def _latest(row: _Row, _: Family) -> bytes:
-    latest = max(row.series, key=attrgetter(f"{row.field}_order"))
-    row.text = text = row.template % _whole(getattr(latest, row.field))
-    return text
+def _make_sums(rows: list[_Row]) -> None:
+    for row in rows:
+        series, figure = row.series, row.want.figure
+        total = figure(series[0]) if len(series) == 1 else sum(map(figure, series))
+        if total < _GO_EXPONENT:
+            row.text = row.before + b"%d.0\n" % total
+        else:
+            row.text = b"%b%b\n" % (row.before, _number(total))
 
 
-_LINES: dict[str, Callable[[_Row, Family], bytes]] = {"sum": _sum, "max": _max, "latest": _latest}
+def _make_max(rows: list[_Row]) -> None:
+    for row in rows:
+        row.text = b"%b%b\n" % (row.before, _number(max(map(row.want.figure, row.series))))
+
+
+def _make_latest(rows: list[_Row]) -> None:
+    for row in rows:
+        latest = max(row.series, key=attrgetter(f"{row.want.field}_order"))
+        row.text = b"%b%b\n" % (row.before, _whole(row.want.figure(latest)))
 
 
 def _whole(number: int) -> bytes:
@@ -403,6 +474,9 @@ def _whole(number: int) -> bytes:
 
 def _number(value: float) -> bytes:
     """Write a number that is not negative as prometheus_client does, which is nearly as Go does."""
+    if 1e-3 <= value < _GO_EXPONENT:
+        # the same figures as those of `repr`, without an exponent, in a third of the time
+        return orjson.dumps(float(value))
     text = repr(float(value))
     point = text.find(".")
     if point > 6:

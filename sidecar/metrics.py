@@ -1,7 +1,7 @@
 """The families: name, help, type, labels, buckets, and what one request adds to its series.
 
 The only file with metric names. `ai_api` has milliseconds and cents, since its first eight names are
-those that users' dashboards have had from the start. Another schema is another table of families.
+those that users' dashboards have had from the start. `gen_ai` has OpenTelemetry's names, seconds and dollars.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from .series import (
     MODEL,
     PROVIDER,
     STATUS_CODE,
+    Labels,
     RawLabels,
     Series,
     Store,
@@ -45,6 +46,15 @@ _FIRST_TOKEN_NS = [bound * _MILLISECOND_NS for bound in FIRST_TOKEN_MS]
 _PER_TOKEN_NS = [int(bound * _MILLISECOND_NS) for bound in PER_TOKEN_MS]
 _BATCH_SIZES = list(BATCH_SIZES)
 
+# the bounds that OpenTelemetry's semantic conventions advise, and two more for what thinks long
+FIRST_CHUNK_SECONDS = tuple(2**power / 100 for power in range(14))
+OPERATION_SECONDS = (*FIRST_CHUNK_SECONDS, 163.84, 327.68)
+TOKEN_USAGE = tuple(4**power for power in range(14))
+
+_FIRST_CHUNK_NS = [10_000_000 * 2**power for power in range(14)]
+_OPERATION_NS = [10_000_000 * 2**power for power in range(16)]
+_TOKEN_USAGE = list(TOKEN_USAGE)
+
 PLACES = {
     "provider": PROVIDER,
     "model": MODEL,
@@ -52,8 +62,48 @@ PLACES = {
     "status_code": STATUS_CODE,
     "error_type": ERROR_TYPE,
     "finish_reason": FINISH_REASON,
+    "gen_ai_provider_name": PROVIDER,
+    "gen_ai_response_model": MODEL,
+    "gen_ai_request_model": -2,
+    "gen_ai_operation_name": -1,
 }
-"""Label name → its place in `Series.labels`."""
+"""Label name → its place in `Series.labels` with the two `told` after them."""
+
+_OPERATIONS = (
+    ("/chat/completions", "chat"),
+    ("/responses", "chat"),
+    ("/messages", "chat"),
+    ("/chat", "chat"),
+    ("/converse", "chat"),
+    ("/converse-stream", "chat"),
+    ("/completions", "text_completion"),
+    ("/complete", "text_completion"),
+    ("/generate", "text_completion"),
+    ("/generateContent", "generate_content"),
+    ("/streamGenerateContent", "generate_content"),
+    ("/embeddings", "embeddings"),
+    ("/embed", "embeddings"),
+    ("/embedContent", "embeddings"),
+    ("/batchEmbedContents", "embeddings"),
+)
+"""How an endpoint ends → the well-known value of OpenTelemetry's `gen_ai.operation.name`; the first that fits."""
+
+
+def operation_name(endpoint: str) -> str:
+    """Give OpenTelemetry's name for what an endpoint does; of others the path in its spelling (`images_generations`)."""
+    path = "/" + endpoint.lstrip("/")
+    for end, name in _OPERATIONS:
+        if path.endswith(end):
+            return name
+    # `_other` and `unknown` stay what they are
+    return endpoint if "/" not in endpoint else path[1:].replace("/", "_").replace("-", "_")
+
+
+def told(store: Store, labels: Labels) -> Labels:
+    """Give the labels that a series does not have as they are shown: the model asked for, the operation."""
+    asked_for = labels[-1] if store.has_request_models else ""
+    return asked_for or labels[MODEL], operation_name(labels[ENDPOINT])
+
 
 MAX_TRACE_ID_CHARACTERS = 100
 """OpenMetrics allows 128 characters for an exemplar's labels, their names among them."""
@@ -89,7 +139,7 @@ class Family:
     """
     buckets: tuple[float, ...] = ()
     counts: str = ""
-    """Of a histogram: the attribute with the bucket counts."""
+    """Of a histogram: the attribute with the bucket counts; `{}` in it stands for the field of a split."""
     exemplars: str = ""
     """Of a histogram: the attribute with its exemplars, in nanoseconds."""
     combine: str = "sum"
@@ -252,6 +302,56 @@ AI_API: tuple[Family, ...] = (
         combine="max",
     ),
 )
+
+_OPERATION = ("gen_ai_operation_name", "gen_ai_provider_name")
+_MODELS = ("gen_ai_request_model", "gen_ai_response_model")
+GEN_AI: tuple[Family, ...] = (
+    Family(
+        name="gen_ai_client_operation_duration_seconds",
+        help="GenAI operation duration.",
+        type="histogram",
+        labels=(*_OPERATION, *_MODELS, "error_type"),
+        field="gen_ai_duration_ns",
+        scale=10**9,
+        buckets=OPERATION_SECONDS,
+        counts="gen_ai_durations",
+        exemplars="duration_exemplars",
+    ),
+    Family(
+        name="gen_ai_client_token_usage",
+        help="Number of input and output tokens used.",
+        type="histogram",
+        labels=(*_OPERATION, *_MODELS),
+        split=(
+            "gen_ai_token_type",
+            (("input", "gen_ai_input_tokens"), ("output", "gen_ai_output_tokens")),
+        ),
+        buckets=TOKEN_USAGE,
+        counts="{}_counts",
+    ),
+    Family(
+        name="gen_ai_client_operation_time_to_first_chunk_seconds",
+        help="Time to receive the first chunk of a streamed answer.",
+        type="histogram",
+        labels=(*_OPERATION, *_MODELS),
+        field="gen_ai_first_chunk_ns",
+        scale=10**9,
+        buckets=FIRST_CHUNK_SECONDS,
+        counts="gen_ai_first_chunks",
+        exemplars="time_to_first_token_exemplars",
+    ),
+    Family(
+        name="gen_ai_client_cost_usd",
+        help="Cost in US dollars.",
+        type="counter",
+        labels=(*_OPERATION, *_MODELS),
+        field="cost",
+        scale=DOLLAR,
+    ),
+)
+
+SCHEMAS = {"ai_api": AI_API, "gen_ai": GEN_AI}
+"""What `--schema` names."""
 
 RESULTS = (
     "request",
@@ -422,6 +522,7 @@ class Meter:
         """What a page shows of the series."""
         self._store = store
         self._book = book
+        self._for_gen_ai = store.for_gen_ai
         self._memo: dict[RawLabels, tuple[Series, Price | EllipsisType | None]] = store.memo
         """With the price that raw labels have; `...` until one was asked for."""
         self._choose(cost_source)
@@ -437,7 +538,7 @@ class Meter:
     @property
     def constants(self) -> dict[str, bool]:
         """What `add` asks of its meter and stays as it is for an epoch."""
-        return {"_from_log": self._from_log}
+        return {"_from_log": self._from_log, "_for_gen_ai": self._for_gen_ai}
 
     @property
     def epoch(self) -> int:
@@ -460,6 +561,8 @@ class Meter:
         )
         if extra:
             raw += extra
+        if self._for_gen_ai:
+            raw += (request.request_model,)
         series, price = self._memo.get(raw) or self._admit(raw)
         series.last_request = later(series.last_request, request.timestamp)
         series.count += 1
@@ -502,6 +605,14 @@ class Meter:
             if counts is None:
                 counts = series.batch_sizes = [0] * (len(_BATCH_SIZES) + 1)
             counts[bisect_left(_BATCH_SIZES, size)] += 1
+        if self._for_gen_ai:
+            _add_for_gen_ai(
+                series,
+                duration_ns,
+                first_token,
+                None if request.served_from_cache else request.input_tokens,
+                None if request.served_from_cache else request.output_tokens,
+            )
         if request.served_from_cache:
             series.client_cache_hits += 1
             return
@@ -582,6 +693,8 @@ class Meter:
             request.finish_reason,
         )
         raw += extra
+        if self._for_gen_ai:
+            raw += (request.request_model,)
         series, price = self._memo.get(raw, (None, None))
         if series is None:
             return None
@@ -642,6 +755,41 @@ def _add_first_token(
         counts = series.times_per_output_token = [0] * (len(_PER_TOKEN_NS) + 1)
     # rounded up, so that it stands on the right side of a bound, which is a whole number
     counts[bisect_left(_PER_TOKEN_NS, -(-streamed_ns // others))] += 1
+
+
+def _add_for_gen_ai(
+    series: Series,
+    duration_ns: int,
+    first_token: float | None,
+    tokens_in: int | None,
+    tokens_out: int | None,
+) -> None:
+    """Count what the histograms of OpenTelemetry's schema have beside our own: other bounds, and sizes in tokens."""
+    if duration_ns >= 0:
+        series.gen_ai_duration_ns += duration_ns
+        counts = series.gen_ai_durations
+        if counts is None:
+            counts = series.gen_ai_durations = [0] * (len(_OPERATION_NS) + 1)
+        counts[bisect_left(_OPERATION_NS, duration_ns)] += 1
+    if first_token is not None and 0.0 <= first_token < 1e9:
+        first_ns = int(first_token * 1e9 + 0.5)
+        series.gen_ai_first_chunk_ns += first_ns
+        counts = series.gen_ai_first_chunks
+        if counts is None:
+            counts = series.gen_ai_first_chunks = [0] * (len(_FIRST_CHUNK_NS) + 1)
+        counts[bisect_left(_FIRST_CHUNK_NS, first_ns)] += 1
+    if tokens_in is not None:
+        series.gen_ai_input_tokens += tokens_in
+        counts = series.gen_ai_input_tokens_counts
+        if counts is None:
+            counts = series.gen_ai_input_tokens_counts = [0] * (len(_TOKEN_USAGE) + 1)
+        counts[bisect_left(_TOKEN_USAGE, tokens_in)] += 1
+    if tokens_out is not None:
+        series.gen_ai_output_tokens += tokens_out
+        counts = series.gen_ai_output_tokens_counts
+        if counts is None:
+            counts = series.gen_ai_output_tokens_counts = [0] * (len(_TOKEN_USAGE) + 1)
+        counts[bisect_left(_TOKEN_USAGE, tokens_out)] += 1
 
 
 _DIGITS = Context(prec=500)

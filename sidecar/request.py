@@ -29,6 +29,8 @@ class Request(msgspec.Struct, kw_only=True, frozen=True, gc=False):
     """Lower case; OpenTelemetry's value where it has one (`openai`, `aws.bedrock`, `gcp.gemini`), else as logged."""
     model: str = "unknown"
     """The model that answered, else the one asked for."""
+    request_model: str | None = None
+    """The model asked for, where the log tells it beside another one that answered."""
     endpoint: str = "unknown"
     """The API path in a closed form (`/chat/completions`), or the operation (`chat`) where the log has only that."""
     status_code: str = "200"
@@ -69,7 +71,9 @@ class Request(msgspec.Struct, kw_only=True, frozen=True, gc=False):
 
 _TYPES: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("provider", "model", "endpoint", "status_code"), (str,)),
-    **dict.fromkeys(("error_type", "finish_reason", "trace_id", "id"), (str, type(None))),
+    **dict.fromkeys(
+        ("request_model", "error_type", "finish_reason", "trace_id", "id"), (str, type(None))
+    ),
     **dict.fromkeys(
         ("duration_seconds", "time_to_first_token_seconds", "timestamp"), (float, int, type(None))
     ),

@@ -71,6 +71,20 @@ GAUGES = (
 )
 """`None` until known. The orders are numbers of `Store.order`: of several series the highest is the latest."""
 
+GEN_AI_COUNTERS = (
+    "gen_ai_duration_ns",
+    "gen_ai_first_chunk_ns",
+    "gen_ai_input_tokens",
+    "gen_ai_output_tokens",
+)
+"""What the histograms of OpenTelemetry's schema add up, where it is asked for: from then on, other than `COUNTERS`."""
+GEN_AI_HISTOGRAMS = (
+    "gen_ai_durations",
+    "gen_ai_first_chunks",
+    "gen_ai_input_tokens_counts",
+    "gen_ai_output_tokens_counts",
+)
+
 EXEMPLARS = ("duration_exemplars", "time_to_first_token_exemplars")
 """Bucket → (trace id, nanoseconds, Unix seconds or `None`), the last one that fell there."""
 
@@ -96,6 +110,8 @@ _LATEST_BY = {
 }
 """By what it is known which of two values is the later one; what decides comes after what it decides."""
 _exemplars_of = attrgetter(*EXEMPLARS)
+_gen_ai_counters_of = attrgetter(*GEN_AI_COUNTERS)
+_gen_ai_histograms_of = attrgetter(*GEN_AI_HISTOGRAMS)
 
 
 _NOTHING = (-1, orjson.Fragment(b""))
@@ -158,6 +174,16 @@ class Series:
     duration_exemplars: Exemplars | None
     time_to_first_token_exemplars: Exemplars | None
 
+    # of a `GenAiSeries` alone
+    gen_ai_duration_ns: int
+    gen_ai_first_chunk_ns: int
+    gen_ai_input_tokens: int
+    gen_ai_output_tokens: int
+    gen_ai_durations: list[int] | None
+    gen_ai_first_chunks: list[int] | None
+    gen_ai_input_tokens_counts: list[int] | None
+    gen_ai_output_tokens_counts: list[int] | None
+
     def __init__(self, labels: Labels) -> None:
         self.labels = labels
         self.cost_pico = 0
@@ -178,6 +204,18 @@ class Series:
     @cost_total.setter
     def cost_total(self, parts: int) -> None:
         self._cost_total, self.cost_pico = parts, 0
+
+    @property
+    def cost(self) -> int:
+        """All that the requests cost, but for what is in `cost_rest`."""
+        return (
+            self.cost_input
+            + self.cost_output
+            + self.cost_cache_read
+            + self.cost_cache_write
+            + self.cost_audio
+            + self.cost_total
+        )
 
     @property
     def last_request(self) -> float | None:
@@ -226,10 +264,7 @@ class Series:
         for name in COUNTERS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for name in HISTOGRAMS:
-            ours, theirs = getattr(self, name), getattr(other, name)
-            if ours and theirs:
-                theirs = [one + more for one, more in zip(ours, theirs, strict=True)]
-            setattr(self, name, theirs or ours)
+            setattr(self, name, _added(getattr(self, name), getattr(other, name)))
         for name, when in _LATEST_BY.items():
             if (getattr(other, when) or 0) > (getattr(self, when) or 0):
                 setattr(self, name, getattr(other, name))
@@ -238,12 +273,69 @@ class Series:
             setattr(self, name, both or None)
 
 
+class GenAiSeries(Series):
+    """A series that OpenTelemetry's schema is served from too: nobody else pays for its figures."""
+
+    __slots__ = (*GEN_AI_COUNTERS, *GEN_AI_HISTOGRAMS)
+
+    def __init__(self, labels: Labels) -> None:
+        super().__init__(labels)
+        for name in GEN_AI_COUNTERS:
+            setattr(self, name, 0)
+        for name in GEN_AI_HISTOGRAMS:
+            setattr(self, name, None)
+
+    def dump(self) -> list[Any]:
+        """Give JSON values from which `load` makes the same series, every number exact."""
+        return [
+            *super().dump(),
+            [value if value < _SAFE_INTEGER else str(value) for value in _gen_ai_counters_of(self)],
+            _gen_ai_histograms_of(self),
+        ]
+
+    @classmethod
+    def load(cls, dumped: Sequence[Any]) -> GenAiSeries:
+        """Make the series that was dumped, be it by the other class."""
+        series = super().load(dumped[:5])
+        assert isinstance(series, cls)  # noqa: S101 - it is made by this class
+        counters, histograms = dumped[5:] or ((), ())
+        for name, value in zip(GEN_AI_COUNTERS, counters, strict=bool(counters)):
+            setattr(series, name, int(value))
+        for name, counts in zip(GEN_AI_HISTOGRAMS, histograms, strict=bool(histograms)):
+            setattr(series, name, counts and list(counts))
+        return series
+
+    def absorb(self, other: Series) -> None:
+        """Count all that another series counted."""
+        super().absorb(other)
+        if isinstance(other, GenAiSeries):
+            for name in GEN_AI_COUNTERS:
+                setattr(self, name, getattr(self, name) + getattr(other, name))
+            for name in GEN_AI_HISTOGRAMS:
+                setattr(self, name, _added(getattr(self, name), getattr(other, name)))
+
+
+def _added(ours: list[int] | None, theirs: list[int] | None) -> list[int] | None:
+    """Add up bucket counts; `None` is none of them."""
+    if ours and theirs:
+        return [one + more for one, more in zip(ours, theirs, strict=True)]
+    return theirs or ours
+
+
 class Store:
     """All series: at most `max_series` of their own, and beside them a bounded number under `_other`."""
 
-    def __init__(self, max_series: int, extra_labels: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, max_series: int, extra_labels: tuple[str, ...] = (), *, for_gen_ai: bool = False
+    ) -> None:
+        """`for_gen_ai`: keep beside all else what OpenTelemetry's schema is served from."""
         self.max_series = max_series
         self.extra_labels = extra_labels
+        self.for_gen_ai = for_gen_ai
+        self.has_request_models = for_gen_ai
+        """Whether the last label of each series is the model asked for, empty where it is the one that answered.
+
+        Where a state has such labels they stay, so that no figure that was shown ever goes back."""
         self.series: list[Series] = []
         """In the order of their birth. `load` puts another list in its place."""
         self.overflow = 0
@@ -262,7 +354,7 @@ class Store:
 
     def admit(self, raw: RawLabels) -> tuple[Series, bool]:
         """Give the series that counts a request of these labels, and whether it is their own and no `_other`."""
-        labels = clean(raw)
+        labels = self._labels(raw)
         found = self._by_labels.get(labels)
         if found is not None:
             return found, True
@@ -271,6 +363,15 @@ class Store:
             return self._add(labels), True
         self.overflow += 1
         return self._overflow(labels), False
+
+    def _labels(self, raw: RawLabels) -> Labels:
+        """Make labels of a request's own; after the extra ones there may be the model that was asked for."""
+        labels = clean(raw)
+        own = EXTRA + len(self.extra_labels)
+        if not self.has_request_models:
+            return labels[:own]
+        is_another = len(labels) > own and raw[own] and labels[own] != labels[MODEL]
+        return (*labels[:own], labels[own] if is_another else "")
 
     def remember(self, raw: RawLabels, series: Series, beside: Any) -> None:
         """Keep what raw labels lead to, unless they are too long to be kept."""
@@ -286,6 +387,7 @@ class Store:
         """Give JSON values from which `load` makes the same store; `packed` for orjson alone, and many times faster."""
         return {
             "extra_labels": self.extra_labels,
+            **({"has_request_models": True} if self.has_request_models else {}),
             "overflow": self.overflow,
             "order": self.order,
             "series": self._packed() if packed else [one.dump() for one in self.series],
@@ -301,17 +403,23 @@ class Store:
         try:
             extra_labels = [str(name) for name in dumped["extra_labels"]]
             overflow, order = int(dumped["overflow"]), int(dumped["order"])
-            series = [Series.load(one) for one in dumped["series"]]
+            had_request_models = bool(dumped.get("has_request_models"))
+            kind = GenAiSeries if self.for_gen_ai or had_request_models else Series
+            series = [kind.load(one) for one in dumped["series"]]
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"expected dumped series, got something else: {type(error).__name__}"
             ) from None
-        if {len(one.labels) for one in series} - {EXTRA + len(extra_labels)}:
+        had = EXTRA + len(extra_labels) + had_request_models
+        if {len(one.labels) for one in series} - {had}:
             raise ValueError("expected a value for each label of a dumped series")
         places = [
             EXTRA + extra_labels.index(name) if name in extra_labels else None
             for name in self.extra_labels
         ]
+        self.has_request_models = self.for_gen_ai or had_request_models
+        if self.has_request_models:
+            places.append(had - 1 if had_request_models else None)
         by_labels: dict[Labels, Series] = {}
         for one in series:
             kept = ["" if place is None else one.labels[place] for place in places]
@@ -335,7 +443,7 @@ class Store:
         return [text for _, text in texts]
 
     def _add(self, labels: Labels) -> Series:
-        series = self._by_labels[labels] = Series(labels)
+        series = self._by_labels[labels] = (GenAiSeries if self.for_gen_ai else Series)(labels)
         self.series.append(series)
         self._others += labels[MODEL] == OTHER
         return series
@@ -343,7 +451,10 @@ class Store:
     def _overflow(self, labels: Labels) -> Series:
         """Give up one label after the other until the series is there, or there is room for it."""
         provider, _, endpoint, status_code, error_type, finish_reason, *extra = labels
-        others = (OTHER,) * len(extra)
+        if self.has_request_models:
+            # beside `_other` the model asked for would be one more label without a bound
+            extra[-1] = ""
+        others = [OTHER if value else "" for value in extra]
         quarter = self.max_series // 4 + 16
         for room, folded in (
             (quarter, (provider, OTHER, endpoint, status_code, error_type, finish_reason, *extra)),

@@ -59,6 +59,7 @@ READERS: dict[str, Callable[[Any], Any]] = {
 FIELDS = {
     "provider": "provider",
     "model": "model",
+    "request_model": "model",
     "endpoint": "endpoint",
     "status_code": "status",
     "outcome": "outcome",
@@ -251,6 +252,9 @@ class Table:
         for order in sorted(places):
             _, name, take = places[order]
             sources.setdefault(name, []).append(take)
+        if sources.get("request_model") == sources.get("model"):
+            # one place for both tells of no other model
+            sources.pop("request_model", None)
         return replace(self, sources={name: tuple(takes) for name, takes in sources.items()})
 
     @property
@@ -395,6 +399,8 @@ def _merged(found: dict[str, Any], body: dict[str, Any]) -> dict[str, Any]:
             merged.pop(name, None)
             if name in body:
                 merged[name] = body[name]
+    if "model" in body and "model" in found:
+        merged.setdefault("request_model", found["model"])
     for name in ("model", "finish_reason"):
         if name in body:
             merged[name] = body[name]
@@ -440,6 +446,8 @@ def _told(told: Mapping[str, Any]) -> dict[str, Origin]:
 def finish(found: Mapping[str, Any]) -> Request:
     """Make the request of what was found: a class for its failure, a status and durations where they follow."""
     made = {name: found[name] for name in PLAIN if name in found}
+    if made.get("request_model") == made.get("model"):
+        made.pop("request_model", None)
     status, errors = found.get("status_code"), found.get("error", ())
     if (
         errors

@@ -82,12 +82,13 @@ def text_of(*records: dict[str, Any]) -> bytes:
 
 def both(*texts: bytes, **config: Any) -> Run:
     """Feed texts in three ways, hold the figures against each other, give the run that counts at once."""
-    runs = [Run(at_once=True, **config), Run(at_once=True, **config), Run(at_once=False, **config)]
-    for text in texts:
-        for run, whole in zip(runs, (True, False, True), strict=True):
-            run.feed(text, whole=whole)
-    assert runs[0].figures == runs[2].figures
-    assert runs[1].figures == runs[2].figures
+    for schemas in (("ai_api", "gen_ai"), ("ai_api",)):
+        runs = [Run(at_once=way, schemas=schemas, **config) for way in (True, True, False)]
+        for text in texts:
+            for run, whole in zip(runs, (True, False, True), strict=True):
+                run.feed(text, whole=whole)
+        assert runs[0].figures == runs[2].figures
+        assert runs[1].figures == runs[2].figures
     return runs[0]
 
 
@@ -122,6 +123,10 @@ def test_lines_of_known_shapes_are_counted_at_once() -> None:
         {"model": None},
         {"model": 5},
         {"model": "m" * 500},
+        {"request_model": "alias"},
+        {"response_model": "gpt-4o-2024-08-06"},
+        {"response_model": "gpt-4o"},
+        {"response_model": "gpt-4o-2024-08-06", "request_model": 5},
         {"model": "x", "usage": None, "latency_ms": None, "status_code": None},
         {"error": "boom"},
         {"error": {"type": "timeout", "message": "m" * 1000}},
@@ -220,6 +225,28 @@ def test_extra_labels_are_counted_at_once() -> None:
     }
 
 
+def test_the_model_asked_for_is_counted_at_once() -> None:
+    lines = [
+        text_of({**LINE, "model": asked, "response_model": answered})
+        for asked in ("fast", "good")
+        for answered in ("gpt-4o", "good")
+    ]
+    run = Run(at_once=True, schemas=("gen_ai",))
+    for text in lines * 12:
+        run.feed(text)
+
+    assert run.counts_at_once
+    assert sorted(
+        (one.labels[1], one.labels[6], one.count) for one in run.sidecar.store.series
+    ) == [
+        ("good", "", 12),
+        ("good", "fast", 12),
+        ("gpt-4o", "fast", 12),
+        ("gpt-4o", "good", 12),
+    ]
+    both(*lines * 8)
+
+
 def test_what_comes_after_the_cap_is_counted_as_such() -> None:
     models = [text_of({**LINE, "model": f"m{number}"}) for number in range(40)]
 
@@ -271,7 +298,10 @@ VALUES = st.one_of(
 @settings(max_examples=150)
 @given(
     st.lists(
-        st.dictionaries(st.sampled_from([*LINE, "error", "cost_usd", "cost"]), VALUES), max_size=8
+        st.dictionaries(
+            st.sampled_from([*LINE, "error", "cost_usd", "cost", "response_model"]), VALUES
+        ),
+        max_size=8,
     )
 )
 def test_records_changed_at_random_are_counted_alike(changes: list[dict[str, Any]]) -> None:

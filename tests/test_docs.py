@@ -10,7 +10,7 @@ import click
 
 from sidecar import plugins
 from sidecar.cli import main
-from sidecar.metrics import AI_API, Health, HealthCollector
+from sidecar.metrics import AI_API, GEN_AI, Health, HealthCollector
 from sidecar.series import Store
 
 ROOT = Path(__file__).parent.parent
@@ -36,13 +36,23 @@ def test_the_readme_lists_every_option_and_no_other() -> None:
 
 def test_the_readme_lists_every_family_and_no_other() -> None:
     documented = set(re.findall(r"^\| `([a-z_]+)` \|", section("Metrics"), re.MULTILINE))
-    families = {family.name + ("_total" if family.type == "counter" else "") for family in AI_API}
+    families = {
+        family.name + ("_total" if family.type == "counter" else "")
+        for family in (*AI_API, *GEN_AI)
+    }
     families |= {
         family.name + ("_total" if family.type == "counter" else "")
         for family in HealthCollector(Health(), Store(1)).collect()
     }
 
     assert documented == families
+
+
+def test_the_readme_says_of_each_family_what_its_table_says() -> None:
+    for family in (*AI_API, *GEN_AI):
+        name = family.name + ("_total" if family.type == "counter" else "")
+        labels = [*family.labels, *([family.split[0]] if family.split else [])]
+        assert f"| `{name}` | {family.type} | {', '.join(labels)} | {family.help} |" in README, name
 
 
 def test_every_parser_is_in_the_changelog_and_has_a_golden_log() -> None:

@@ -37,7 +37,7 @@ from sidecar.exposition import (
     _number,
     wants_openmetrics,
 )
-from sidecar.metrics import AI_API, Family, Health, Meter
+from sidecar.metrics import AI_API, GEN_AI, Family, Health, Meter, operation_name
 from sidecar.prices import PriceBook
 from sidecar.request import Request
 from sidecar.series import Store, clean
@@ -54,10 +54,15 @@ class World:
     """A store, what adds to it and what shows it."""
 
     def __init__(
-        self, max_series: int = 2000, labels: tuple[str, ...] = (), *, zero_first: bool = True
+        self,
+        max_series: int = 2000,
+        labels: tuple[str, ...] = (),
+        *,
+        zero_first: bool = True,
+        families: tuple[Family, ...] = AI_API,
     ) -> None:
-        self.store = Store(max_series, labels)
-        self.meter = Meter(self.store, BOOK)
+        self.store = Store(max_series, labels, for_gen_ai=GEN_AI[0] in families)
+        self.meter = Meter(self.store, BOOK, families=families)
         self.exposition = Exposition(self.store, self.meter, Health("1"), zero_first=zero_first)
 
     def add(self, *requests: Request, extra: tuple[str, ...] = ()) -> None:
@@ -83,13 +88,18 @@ class Oracle:
     """Computes the figures of requests by itself, in fractions, and lets prometheus_client write them."""
 
     def __init__(
-        self, requests: Sequence[Request], extra: Sequence[tuple[str, ...]], names: tuple[str, ...]
+        self,
+        requests: Sequence[Request],
+        extra: Sequence[tuple[str, ...]],
+        names: tuple[str, ...],
+        families: tuple[Family, ...] = AI_API,
     ) -> None:
         self.rows = list(zip(requests, extra, strict=True))
         self.names = names
+        self.families = families
 
     def collect(self) -> Iterable[Metric]:
-        for family in AI_API:
+        for family in self.families:
             yield self.family(family)
 
     def family(self, family: Family) -> Metric:
@@ -107,6 +117,11 @@ class Oracle:
             )
             cleaned = clean(raw)
             place = dict(zip(PLACES_IN_ORDER, cleaned, strict=False))
+            place["gen_ai_provider_name"] = place["provider"]
+            place["gen_ai_response_model"] = place["model"]
+            asked_for = clean((request.request_model or request.model,) * 6)
+            place["gen_ai_request_model"] = asked_for[1]
+            place["gen_ai_operation_name"] = operation_name(place["endpoint"])
             for split, value in observe(family.name, request):
                 own = [place[name] for name in family.labels]
                 key = (*own, *cleaned[6:], *([split] if split else []))
@@ -137,12 +152,13 @@ class Oracle:
         bounds = [*family.buckets, float("inf")]
         counts = [0] * len(bounds)
         exemplars: dict[int, Exemplar] = {}
+        last = last_traces(family, values)
         for value, request in values:
             bucket = next(place for place, bound in enumerate(bounds) if value <= bound)
             counts[bucket] += 1
-            if family.exemplars and request.trace_id:
+            if request in last:
                 exemplars[bucket] = Exemplar(
-                    {"trace_id": request.trace_id}, float(value), request.timestamp
+                    {"trace_id": request.trace_id or ""}, float(value), request.timestamp
                 )
         buckets: list[Any] = []
         for place, (bound, count) in enumerate(zip(bounds, accumulate(counts), strict=True)):
@@ -157,12 +173,28 @@ class Oracle:
         return page.decode().removesuffix("# EOF\n")
 
 
+def last_traces(family: Family, values: list[tuple[Any, Request]]) -> list[Request]:
+    """Give the last requests with a trace: of each series one for each bucket that our own schema has."""
+    if not family.exemplars:
+        return []
+    ours = next(one for one in AI_API if one.exemplars == family.exemplars)
+    last: dict[Any, Request] = {}
+    for value, request in values:
+        if request.trace_id:
+            milliseconds = Fraction(value) * family.scale / ours.scale
+            bucket = sum([milliseconds > bound for bound in ours.buckets])
+            last[bucket, request.status_code, request.finish_reason, request.endpoint] = request
+    return list(last.values())
+
+
 PLACES_IN_ORDER = ("provider", "model", "endpoint", "status_code", "error_type", "finish_reason")
 
 
 def observe(name: str, request: Request) -> list[tuple[str, Any]]:
     """What a request tells a family: (value of the split, figure)."""
     name = name.removeprefix("ai_api_")
+    if name.startswith("gen_ai_"):
+        return observe_gen_ai(name, request)
     is_asked = not request.served_from_cache
     if name == "requests":
         return [("", 1)]
@@ -189,6 +221,22 @@ def observe(name: str, request: Request) -> list[tuple[str, Any]]:
         "last_request_timestamp_seconds": request.timestamp,
     }[name]
     return [] if told is None else [("", told)]
+
+
+def observe_gen_ai(name: str, request: Request) -> list[tuple[str, Any]]:
+    """What a request tells a family of OpenTelemetry's schema."""
+    is_asked = not request.served_from_cache
+    if name == "gen_ai_client_cost_usd":
+        costs = list(observe_cost("cost_usd_cents", request)) if is_asked else []
+        return [("", sum([cost for _, cost in costs]) / 100)] if costs else []
+    if name == "gen_ai_client_token_usage":
+        counts = (("input", request.input_tokens), ("output", request.output_tokens))
+        return [(kind, count) for kind, count in counts if count is not None and is_asked]
+    seconds = {
+        "gen_ai_client_operation_duration_seconds": request.duration_seconds,
+        "gen_ai_client_operation_time_to_first_chunk_seconds": request.time_to_first_token_seconds,
+    }[name]
+    return [("", value / 1000) for _, value in milliseconds(seconds)]
 
 
 def milliseconds(seconds: float | None) -> list[tuple[str, Any]]:
@@ -221,7 +269,8 @@ ANY_REQUEST: dict[str, st.SearchStrategy[Any]] = {
     "provider": st.sampled_from(["openai", "acme"]) | TEXT_OF_ANY_KIND,
     "model": st.sampled_from(["priced", "m"])
     | TEXT_OF_ANY_KIND.filter(lambda model: model != "_other"),
-    "endpoint": st.sampled_from(["/a", "/b"]) | TEXT_OF_ANY_KIND,
+    "request_model": st.sampled_from([None, None, "m", "alias"]) | TEXT_OF_ANY_KIND,
+    "endpoint": st.sampled_from(["/a", "/b", "/chat/completions"]) | TEXT_OF_ANY_KIND,
     "status_code": st.sampled_from(["200", "429", "0"]),
     "error_type": st.sampled_from([None, "timeout"]),
     "finish_reason": st.sampled_from([None, "stop"]),
@@ -260,9 +309,18 @@ def sorted_within_families(page: str) -> list[list[str]]:
     return [[*family[:2], *sorted(family[2:])] for family in families]
 
 
-@given(st.lists(st.tuples(REQUESTS, st.tuples(TEXT_OF_ANY_KIND)), max_size=25), st.booleans())
+SCHEMAS = st.sampled_from([AI_API, GEN_AI, (*AI_API, *GEN_AI)])
+
+
+@given(
+    st.lists(st.tuples(REQUESTS, st.tuples(TEXT_OF_ANY_KIND)), max_size=25),
+    st.booleans(),
+    SCHEMAS,
+)
 def test_the_page_is_line_for_line_what_prometheus_client_makes_of_the_same_requests(
-    told: list[tuple[Request, tuple[str, ...]]], is_openmetrics: bool
+    told: list[tuple[Request, tuple[str, ...]]],
+    is_openmetrics: bool,
+    families: tuple[Family, ...],
 ) -> None:
     requests, extra = [request for request, _ in told], [labels for _, labels in told]
     if is_openmetrics:
@@ -273,22 +331,22 @@ def test_the_page_is_line_for_line_what_prometheus_client_makes_of_the_same_requ
                 "timestamp": place + 0.5,
             }
             requests[place] = Request(**timed)
-    world = World(labels=("kind",))
+    world = World(labels=("kind",), families=families)
     for request, labels in zip(requests, extra, strict=True):
         world.add(request, extra=labels)
 
     page = world.page(OPENMETRICS_ACCEPT if is_openmetrics else "")
 
-    oracle = Oracle(requests, extra, ("kind",)).page(openmetrics=is_openmetrics)
+    oracle = Oracle(requests, extra, ("kind",), families).page(openmetrics=is_openmetrics)
     assert sorted_within_families(page) == sorted_within_families(oracle)
 
 
-@given(st.lists(REQUESTS, max_size=12), st.lists(REQUESTS, max_size=12))
+@given(st.lists(REQUESTS, max_size=12), st.lists(REQUESTS, max_size=12), SCHEMAS)
 def test_a_page_after_others_is_what_the_first_one_would_have_been(
-    first: list[Request], then: list[Request]
+    first: list[Request], then: list[Request], families: tuple[Family, ...]
 ) -> None:
     """Lines that are kept from page to page are never out of date, in either format."""
-    seasoned, fresh = World(zero_first=False), World(zero_first=False)
+    seasoned, fresh = [World(zero_first=False, families=families) for _ in range(2)]
     for request in first:
         seasoned.add(request)
         seasoned.page(OPENMETRICS_ACCEPT, "a")
@@ -302,14 +360,30 @@ def test_a_page_after_others_is_what_the_first_one_would_have_been(
 
 
 @given(st.lists(REQUESTS, max_size=12))
-def test_both_parsers_of_prometheus_client_read_the_whole_page(requests: list[Request]) -> None:
-    world = World()
+def test_our_own_names_show_the_same_whichever_others_are_beside_them(
+    requests: list[Request],
+) -> None:
+    alone, beside = World(), World(families=(*GEN_AI, *AI_API))
+    for world in (alone, beside):
+        world.add(*requests)
+
+    ours = (
+        "# HELP ai_api_requests_total" + beside.page().partition("# HELP ai_api_requests_total")[2]
+    )
+    assert sorted_within_families(ours) == sorted_within_families(alone.page())
+
+
+@given(st.lists(REQUESTS, max_size=12), SCHEMAS)
+def test_both_parsers_of_prometheus_client_read_the_whole_page(
+    requests: list[Request], families: tuple[Family, ...]
+) -> None:
+    world = World(families=families)
     world.add(*requests)
 
     for accept, parse in (("", parse_text), (OPENMETRICS_ACCEPT, parse_openmetrics)):
         page, _ = world.exposition.page(accept, None)
         names = [family.name for family in parse(page.decode())]
-        assert [family.name for family in AI_API] == names[: len(AI_API)]
+        assert [family.name for family in families] == names[: len(families)]
         assert "ai_sidecar_lines" in names
         assert "process_resident_memory_bytes" in names
 
@@ -600,6 +674,7 @@ STEPS = st.lists(
     | st.builds(
         Request,
         model=st.sampled_from(["priced", "m", "n", "o", "p"]),
+        request_model=st.sampled_from([None, "m", "alias"]),
         status_code=st.sampled_from(["200", "500"]),
         duration_seconds=st.none() | st.floats(0, 1000),
         input_tokens=TOKENS,
@@ -609,19 +684,19 @@ STEPS = st.lists(
 )
 
 
-@given(STEPS, st.integers(1, 4))
+@given(STEPS, st.integers(1, 4), SCHEMAS)
 def test_no_figure_that_a_scraper_has_seen_ever_goes_back(
-    steps: list[Any], max_series: int
+    steps: list[Any], max_series: int, families: tuple[Family, ...]
 ) -> None:
     """Each sample of a counter or histogram is 0 first for a scraper that has been here, and then only grows."""
-    world = World(max_series)
+    world = World(max_series, families=families)
     seen: dict[str | None, dict[tuple[str, ...], float]] = {}
     for step in steps:
         if isinstance(step, Request):
             world.add(step)
         elif step == "restart":
             dumped = json.loads(json.dumps([world.store.dump(), world.exposition.dump()]))
-            world = World(max_series)
+            world = World(max_series, families=families)
             world.store.load(dumped[0])
             world.exposition.load(dumped[1])
         else:
@@ -638,6 +713,43 @@ def test_no_figure_that_a_scraper_has_seen_ever_goes_back(
                     value == 0 for key, value in now.items() if key not in known
                 )
             seen[step] = now
+
+
+@given(
+    st.lists(
+        st.sampled_from([AI_API, GEN_AI, (*AI_API, *GEN_AI)])
+        | st.builds(
+            Request,
+            model=st.sampled_from(["priced", "m"]),
+            request_model=st.sampled_from([None, "m", "alias"]),
+            duration_seconds=st.none() | st.floats(0, 1000),
+            input_tokens=TOKENS,
+            cost_usd=st.none() | st.floats(0, 1),
+        ),
+        max_size=40,
+    )
+)
+def test_figures_go_on_over_restarts_with_other_schemas(steps: list[Any]) -> None:
+    """Our own as if nothing had been; OpenTelemetry's never back, whatever was not served in between."""
+    world, whole = World(), World()
+    seen: dict[tuple[str, ...], float] = {}
+    for step in [*steps, (*AI_API, *GEN_AI), AI_API]:
+        if isinstance(step, Request):
+            world.add(step)
+            whole.add(step)
+            continue
+        dumped = json.loads(json.dumps([world.store.dump(), world.exposition.dump()]))
+        world = World(families=step)
+        world.store.load(dumped[0])
+        world.exposition.load(dumped[1])
+        for family in parse_text(world.page("")):
+            for sample in family.samples:
+                if sample.name.startswith("gen_ai_"):
+                    key = (sample.name, *sorted(sample.labels.values()))
+                    assert sample.value >= seen.get(key, 0)
+                    seen[key] = sample.value
+
+    assert sorted_within_families(world.page()) == sorted_within_families(whole.page())
 
 
 def test_what_was_born_before_a_restart_but_seen_by_nobody_is_0_first_after_it() -> None:
@@ -674,13 +786,11 @@ def test_what_scrapers_have_seen_is_refused_where_it_is_no_such_thing() -> None:
 # What others say of the page
 
 
-def test_promtool_complains_of_nothing_but_the_names_that_dashboards_have_had_from_the_start() -> (
-    None
-):
+def complaints_of_promtool(families: tuple[Family, ...]) -> list[str]:
     promtool = shutil.which("promtool")
     if promtool is None:
         pytest.skip("promtool is not installed")
-    world = World()
+    world = World(families=families)
     world.add(
         Request(
             error_type="timeout",
@@ -694,18 +804,30 @@ def test_promtool_complains_of_nothing_but_the_names_that_dashboards_have_had_fr
             rate_limit_remaining_requests=1,
             rate_limit_remaining_tokens=1,
             timestamp=1.0,
+            request_model="alias",
+            endpoint="/chat/completions",
         ),
-        Request(input_tokens=5),
+        Request(input_tokens=5, duration_seconds=1.0),
         Request(served_from_cache=True),
     )
     page, _ = world.exposition.page("", None)
+    assert all(f"\n{family.name}" in page.decode() for family in families)
 
     checked = subprocess.run(
         [promtool, "check", "metrics"], input=page, capture_output=True, check=False, timeout=60
     )
 
-    complaints = sorted((checked.stdout + checked.stderr).decode().splitlines())
-    assert complaints == [
+    return sorted((checked.stdout + checked.stderr).decode().splitlines())
+
+
+def test_promtool_complains_of_nothing_but_the_names_that_dashboards_have_had_from_the_start() -> (
+    None
+):
+    assert complaints_of_promtool(AI_API) == [
         f'ai_api_{name}_milliseconds use base unit "seconds" instead of "milliseconds"'
         for name in ("request_duration", "time_per_output_token", "time_to_first_token")
     ]
+
+
+def test_promtool_has_not_a_word_to_say_of_the_other_schema() -> None:
+    assert complaints_of_promtool(GEN_AI) == []

@@ -15,17 +15,31 @@ from sidecar.metrics import (
     AI_API,
     BATCH_SIZES,
     DURATION_MS,
+    FIRST_CHUNK_SECONDS,
     FIRST_TOKEN_MS,
+    GEN_AI,
+    OPERATION_SECONDS,
     PER_TOKEN_MS,
     PLACES,
     RESULTS,
+    TOKEN_USAGE,
     Health,
     HealthCollector,
     Meter,
+    operation_name,
 )
 from sidecar.prices import DOLLAR, PriceBook
 from sidecar.request import Request
-from sidecar.series import COST_REST, COUNTERS, Series, Store
+from sidecar.series import (
+    COST_REST,
+    COUNTERS,
+    GEN_AI_COUNTERS,
+    GEN_AI_HISTOGRAMS,
+    HISTOGRAMS,
+    GenAiSeries,
+    Series,
+    Store,
+)
 
 BOOK = PriceBook(
     {"models": {"priced": {"input": 8, "output": 8, "cache_read": 2, "cache_write": 10}}}
@@ -33,8 +47,8 @@ BOOK = PriceBook(
 COSTS = [name for name in COUNTERS if name.startswith("cost_") and name != "cost_rest"]
 
 
-def counted(*requests: Request, cost_source: str = "auto") -> Series:
-    store = Store(10)
+def counted(*requests: Request, cost_source: str = "auto", for_gen_ai: bool = False) -> Series:
+    store = Store(10, for_gen_ai=for_gen_ai)
     meter = Meter(store, BOOK, cost_source=cost_source)
     for request in requests:
         meter.add(request)
@@ -377,6 +391,7 @@ REQUESTS = st.builds(
     Request,
     provider=st.sampled_from(["openai", "acme", ""]),
     model=st.sampled_from(["priced", "gpt-4o", "m\n", "x" * 300, "a", "b", "c"]),
+    request_model=st.sampled_from([None, None, "a", "alias", "x" * 300]),
     endpoint=st.sampled_from(["/a", "/b", "/c"]),
     status_code=st.sampled_from(["200", "429", "0", "junk"]),
     error_type=st.sampled_from([None, None, "timeout", "made up"]),
@@ -395,18 +410,18 @@ REQUESTS = st.builds(
 @given(st.lists(REQUESTS, max_size=40), st.integers(1, 6))
 def test_no_cap_changes_a_sum(requests: list[Request], max_series: int) -> None:
     """Everything that is added up is the same under `_other` as it would be apart."""
-    narrow, wide = Store(max_series), Store(1000)
+    narrow, wide = Store(max_series, for_gen_ai=True), Store(1000, for_gen_ai=True)
     for store in (narrow, wide):
         meter = Meter(store, BOOK)
         for request in requests:
             meter.add(request)
 
-    for name in COUNTERS:
+    for name in (*COUNTERS, *GEN_AI_COUNTERS):
         assert sum([getattr(one, name) for one in narrow.series]) == sum(
             [getattr(one, name) for one in wide.series]
         )
     assert sum([one.count for one in narrow.series]) == len(requests)
-    for name in ("durations", "times_to_first_token", "times_per_output_token", "batch_sizes"):
+    for name in (*HISTOGRAMS, *GEN_AI_HISTOGRAMS):
         columns = [
             [
                 sum(column)
@@ -420,18 +435,102 @@ def test_no_cap_changes_a_sum(requests: list[Request], max_series: int) -> None:
 
 
 def test_every_family_names_what_there_is() -> None:
-    series = Series(("p", "m", "/e", "200", "", ""))
-    for family in AI_API:
+    series = GenAiSeries(("p", "m", "/e", "200", "", ""))
+    for family in (*AI_API, *GEN_AI):
         fields = [field for _, field in family.split[1]] if family.split else [family.field]
-        assert all(
-            hasattr(series, field)
-            for field in (*fields, *filter(None, [family.counts, family.exemplars]))
+        assert all(hasattr(series, field) for field in (*fields, *filter(None, [family.exemplars])))
+        assert not family.counts or all(
+            hasattr(series, family.counts.format(field)) for field in fields
         )
         assert set(family.labels) <= set(PLACES)
         assert family.type in ("counter", "gauge", "histogram")
         assert bool(family.buckets) == (family.type == "histogram") == bool(family.counts)
         assert not family.name.endswith("_total")
     assert len({family.name for family in AI_API}) == len(AI_API) == 18
+    assert len({family.name for family in GEN_AI}) == len(GEN_AI) == 4
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "expected"),
+    [
+        ("/chat/completions", "chat"),
+        ("/openai/chat/completions", "chat"),
+        ("/responses", "chat"),
+        ("/messages", "chat"),
+        ("/converse-stream", "chat"),
+        ("/api/chat", "chat"),
+        ("chat", "chat"),
+        ("/completions", "text_completion"),
+        ("/api/generate", "text_completion"),
+        ("/embeddings", "embeddings"),
+        ("/api/embed", "embeddings"),
+        ("/batchEmbedContents", "embeddings"),
+        ("/generateContent", "generate_content"),
+        ("/streamGenerateContent", "generate_content"),
+        ("/images/generations", "images_generations"),
+        ("/invoke-with-response-stream", "invoke_with_response_stream"),
+        ("text_completion", "text_completion"),
+        ("execute_tool", "execute_tool"),
+        ("unknown", "unknown"),
+        ("_other", "_other"),
+    ],
+)
+def test_the_operation_follows_from_the_endpoint(endpoint: str, expected: str) -> None:
+    assert operation_name(endpoint) == expected
+
+
+def test_the_bounds_are_those_that_opentelemetry_advises_and_two_more() -> None:
+    advised = (
+        0.01,
+        0.02,
+        0.04,
+        0.08,
+        0.16,
+        0.32,
+        0.64,
+        1.28,
+        2.56,
+        5.12,
+        10.24,
+        20.48,
+        40.96,
+        81.92,
+    )
+    assert advised == FIRST_CHUNK_SECONDS
+    assert (*advised, 163.84, 327.68) == OPERATION_SECONDS
+    assert TOKEN_USAGE == (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("field", "counts", "bounds", "more"),
+    [
+        ("duration_seconds", "gen_ai_durations", OPERATION_SECONDS, 1e-9),
+        ("time_to_first_token_seconds", "gen_ai_first_chunks", FIRST_CHUNK_SECONDS, 1e-9),
+        ("input_tokens", "gen_ai_input_tokens_counts", TOKEN_USAGE, 1),
+        ("output_tokens", "gen_ai_output_tokens_counts", TOKEN_USAGE, 1),
+    ],
+)
+def test_a_value_on_a_bound_of_the_other_schema_belongs_to_that_bucket(
+    field: str, counts: str, bounds: tuple[float, ...], more: float
+) -> None:
+    for place, bound in enumerate(bounds):
+        values: list[dict[str, Any]] = [{field: bound}, {field: bound + more}]
+        series = counted(*[Request(**value) for value in values], for_gen_ai=True)
+        expected = [0] * (len(bounds) + 1)
+        expected[place] = expected[place + 1] = 1
+        assert getattr(series, counts) == expected
+
+
+def test_an_answer_from_the_clients_cache_has_a_duration_and_no_token_usage() -> None:
+    series = counted(
+        Request(duration_seconds=0.5, input_tokens=5, output_tokens=0, served_from_cache=True),
+        Request(output_tokens=0),
+        for_gen_ai=True,
+    )
+
+    assert series.gen_ai_duration_ns == 500_000_000
+    assert series.gen_ai_input_tokens_counts is None
+    assert series.gen_ai_output_tokens_counts == [1] + [0] * len(TOKEN_USAGE)
 
 
 def test_every_result_of_a_line_is_shown_from_the_start() -> None:

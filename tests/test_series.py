@@ -17,6 +17,8 @@ from sidecar.series import (
     EXTRA,
     FINISH_REASON,
     GAUGES,
+    GEN_AI_COUNTERS,
+    GEN_AI_HISTOGRAMS,
     HISTOGRAMS,
     MAX_LABEL_CHARACTERS,
     MODEL,
@@ -40,12 +42,15 @@ def labels(
 
 @st.composite
 def stores(draw: st.DrawFn) -> Store:
-    store = Store(draw(st.integers(1, 5)), ("team",))
+    store = Store(draw(st.integers(1, 5)), ("team",), for_gen_ai=draw(st.booleans()))
     for _ in range(draw(st.integers(0, 8))):
-        series, _ = store.admit(labels(draw(ANY_TEXT), draw(ANY_TEXT), draw(ANY_TEXT)))
-        for name in COUNTERS:
+        asked_for = (draw(ANY_TEXT | st.none()),) if store.for_gen_ai else ()
+        series, _ = store.admit(
+            (*labels(draw(ANY_TEXT), draw(ANY_TEXT), draw(ANY_TEXT)), *asked_for)
+        )
+        for name in (*COUNTERS, *(GEN_AI_COUNTERS if store.for_gen_ai else ())):
             setattr(series, name, draw(st.integers(0, 10**45)))
-        for name in HISTOGRAMS:
+        for name in (*HISTOGRAMS, *(GEN_AI_HISTOGRAMS if store.for_gen_ai else ())):
             setattr(series, name, draw(COUNTS))
         for name in GAUGES:
             setattr(series, name, draw(st.none() | st.integers(0, 2**52)))
@@ -63,7 +68,9 @@ def stores(draw: st.DrawFn) -> Store:
 
 
 def everything(store: Store) -> list[Any]:
-    names = ("labels", *COUNTERS, *HISTOGRAMS, *GAUGES, *EXEMPLARS)
+    names: tuple[str, ...] = ("labels", *COUNTERS, *HISTOGRAMS, *GAUGES, *EXEMPLARS)
+    if store.has_request_models:
+        names += (*GEN_AI_COUNTERS, *GEN_AI_HISTOGRAMS)
     return [
         store.overflow,
         store.order,
@@ -73,17 +80,33 @@ def everything(store: Store) -> list[Any]:
 
 @given(stores())
 def test_a_store_comes_back_from_json_as_it_was(store: Store) -> None:
-    loaded = Store(store.max_series, ("team",))
+    loaded = Store(store.max_series, ("team",), for_gen_ai=store.for_gen_ai)
     loaded.load(json.loads(json.dumps(store.dump())))
 
     assert everything(store) == everything(loaded)
+
+
+@given(stores(), st.lists(st.booleans(), max_size=3))
+def test_another_schema_loses_nothing_that_was_counted(store: Store, asked: list[bool]) -> None:
+    """Of another schema is another store: what it does not serve it keeps."""
+    after = store
+    for for_gen_ai in [*asked, store.for_gen_ai]:
+        before, after = after, Store(store.max_series, ("team",), for_gen_ai=for_gen_ai)
+        after.load(json.loads(json.dumps(before.dump())))
+
+    if after.has_request_models and not store.has_request_models:
+        for series in after.series:
+            assert series.labels[-1] == ""
+            series.labels = series.labels[:-1]
+        after.has_request_models = False
+    assert everything(store) == everything(after)
 
 
 @given(stores(), st.lists(st.tuples(ANY_TEXT, ANY_TEXT), max_size=8))
 def test_a_store_that_came_back_admits_what_the_first_one_would_have(
     store: Store, raw: list[tuple[str, str]]
 ) -> None:
-    loaded = Store(store.max_series, ("team",))
+    loaded = Store(store.max_series, ("team",), for_gen_ai=store.for_gen_ai)
     loaded.load(json.loads(json.dumps(store.dump())))
 
     for model, endpoint in raw:
@@ -215,6 +238,31 @@ def test_then_its_endpoint_and_extra_labels_and_in_the_end_its_provider() -> Non
     assert (OTHER, OTHER, OTHER, "200", "", "", OTHER) in seen
 
 
+def test_the_model_asked_for_is_a_label_where_it_is_another_one_and_there_is_room() -> None:
+    store = Store(3, ("team",), for_gen_ai=True)
+    found = [
+        store.admit((*labels("m", "/chat", "red"), asked_for))[0].labels[MODEL:]
+        for asked_for in ("m", None, "", "alias", "b\n", "c", "d")
+    ]
+
+    rest = ("/chat", "200", "", "", "red")
+    assert found == [
+        *[("m", *rest, "")] * 3,
+        ("m", *rest, "alias"),
+        ("m", *rest, "b\ufffd"),
+        *[(OTHER, *rest, "")] * 2,
+    ]
+
+
+def test_the_number_of_series_is_bounded_whatever_models_are_asked_for() -> None:
+    store = Store(3, for_gen_ai=True)
+    for number in range(500):
+        store.admit((*labels("m", f"/{number % 7}"), f"alias-{number}"))
+
+    assert len(store.series) <= 3 + 7
+    assert {series.labels[-1] for series in store.series[3:]} == {""}
+
+
 def test_every_request_that_goes_to_other_is_counted_each_time() -> None:
     store = Store(1)
     for model in ("a", "b", "b", "c", "a"):
@@ -283,3 +331,13 @@ def test_a_packed_dump_is_the_same_and_follows_every_change() -> None:
     assert orjson.loads(orjson.dumps(other.dump(packed=True))) == packed
     other.load(Store(10).dump())
     assert other.dump(packed=True)["series"] == []
+
+
+def test_a_series_of_another_schema_costs_nothing_where_it_is_not_asked_for() -> None:
+    for for_gen_ai in (False, True):
+        store = Store(10, for_gen_ai=for_gen_ai)
+        series, _ = store.admit(labels())
+        assert hasattr(series, "gen_ai_durations") == for_gen_ai
+        assert not hasattr(series, "__dict__")
+        assert ("gen_ai" in json.dumps(store.dump())) is False
+        assert len(store.dump()["series"][0]) == (7 if for_gen_ai else 5)

@@ -445,3 +445,26 @@ def test_shapes_that_no_longer_come_make_room_for_those_that_do() -> None:
 
     assert tuple(new) in compiled.takes
     assert answer == table.parse(new)
+
+
+@pytest.mark.parametrize(
+    ("record", "model", "request_model"),
+    [
+        ({"model": "m"}, "m", None),
+        ({"model": "m", "asked": "m"}, "m", None),
+        ({"model": "m", "asked": "alias"}, "m", "alias"),
+        ({"asked": "alias"}, "alias", None),
+    ],
+    ids=str,
+)
+def test_the_model_asked_for_is_told_where_another_one_answered(
+    record: dict[str, str], model: str, request_model: str | None
+) -> None:
+    table = Table.of(
+        "acme", {"model": ["model", "asked"], "request_model": ["asked", "model"], "id": "id"}
+    )
+    parse = compile_table(table)
+    for _ in range(12):
+        for requests in (parse(record, {}), table.parse(record)):
+            assert requests is not None
+            assert (requests[0].model, requests[0].request_model) == (model, request_model)
