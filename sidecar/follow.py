@@ -496,8 +496,8 @@ class Follower:
             except OSError:
                 self._give_up(generation, status)
                 continue
-            if is_truncated and was_closed:
-                # its number may have come back for any other file: the next look tells which
+            if was_closed and (is_truncated or not tail.offset):
+                # nothing proves it: its number may have come back for any file, and the next look tells for which
                 self._orphan(generation)
                 continue
             if is_truncated:
