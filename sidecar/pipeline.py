@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Sequence
 from operator import length_hint
@@ -22,6 +23,7 @@ import orjson
 from . import envelopes
 from .batch import ERRORS, Batch
 from .compiled import MAX_KEYS, MAX_SHAPES, Compiled, may_claim
+from .config import values_in
 from .fields import get, label
 from .metrics import Health, Meter
 from .request import Memory, ParseError, Parser, Record, Request, checked
@@ -115,6 +117,7 @@ class Source:
         "last_parser",
         "memories",
         "path",
+        "path_labels",
         "predecessor",
         "printed",
         "printed_bytes",
@@ -124,6 +127,8 @@ class Source:
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self.path_labels: tuple[str, ...] | None = None
+        """The values of the extra labels that its path tells; `None` until they are asked for."""
         self.last_parser: int | None = None
         """Who claimed the last record, by place in the list of parsers."""
         self.batch: Batch | None = None
@@ -213,6 +218,7 @@ class Pipeline:
         *,
         envelope: str = "auto",
         labels: Sequence[str] = (),
+        path_labels: tuple[re.Pattern[str], ...] = (),
         max_line_bytes: int = 8 << 20,
         observe: Callable[[Request, str], None] | None = None,
     ) -> None:
@@ -221,6 +227,7 @@ class Pipeline:
         self._health = health
         self._envelope = envelope
         self._labels = tuple(labels)
+        self._path_labels = path_labels
         self._max_line_bytes = max_line_bytes
         self._observe = observe
         self._ids: dict[str, None] = {}
@@ -268,10 +275,11 @@ class Pipeline:
         self, source: Source, batch: Batch, records: list[Any], whole: bytes | list[bytes]
     ) -> list[bytes]:
         """Count records of lines, those that do not fit the general way; give the lines that must wait for that."""
-        count, coming, number, done = batch.count, iter(records), len(records), 0
+        coming, number, done = iter(records), len(records), 0
+        path_labels = self._of_path(source)
         lines = whole if isinstance(whole, list) else None
         while True:
-            missed = count(coming)
+            missed = batch.count(coming, path_labels)
             at = number - length_hint(coming)
             counted = at - done - (missed is not None)
             self._health.lines["request"] += counted
@@ -589,12 +597,19 @@ class Pipeline:
         result = "ignored"
         for request in requests:
             extra = tuple([_label(record, path) for path in self._labels]) if self._labels else ()
+            extra += self._of_path(source)
             if request.id is None and source.held is None:
                 self._count(request, extra, name)
                 result = "request"
             else:
                 result = _first([result, self._told(source, request, extra, name)])
         return result
+
+    def _of_path(self, source: Source) -> tuple[str, ...]:
+        """Give the values of the extra labels that a source's path tells: of the path that it was met under."""
+        if source.path_labels is None:
+            source.path_labels = values_in(source.path, self._path_labels)
+        return source.path_labels
 
     def _told(self, source: Source, request: Request, extra: tuple[str, ...], name: str) -> str:
         """Count, or hold, a request that may be told on several lines."""
