@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SECONDS ?=
 PORT ?=
 
-.PHONY: demo test lint bench format clean
+.PHONY: demo test lint bench format clean k8s image
 
 $(VENV)/.run: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("ai-sidecar needs Python 3.11 or newer, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
@@ -44,6 +44,18 @@ format: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python tests/bench/read.py
 	$(BIN)/python tests/bench/serve.py
+
+# what k8s/ holds of dashboards/
+k8s: $(VENV)/.dev
+	$(BIN)/python k8s/make_monitoring.py
+
+# podman or docker, whichever is there; BASE is any image with Python 3.11 or newer and pip
+ENGINE ?= $(shell command -v podman || command -v docker)
+IMAGE ?= ai-sidecar:latest
+BASE ?=
+image:
+	@test -n "$(ENGINE)" || { echo 'make image needs podman or docker'; exit 1; }
+	$(ENGINE) build $(if $(BASE),--build-arg BASE=$(BASE)) --build-arg REVISION=$$(git rev-parse HEAD) --tag $(IMAGE) .
 
 clean:
 	rm -rf $(VENV) .venv-litellm

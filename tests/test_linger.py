@@ -102,7 +102,7 @@ def test_it_waits_for_each_scraper_that_it_knows(tmp_path: Path) -> None:
     log = tmp_path / "job.log"
     log.write_text(LINE)
     # another loopback address is another scraper
-    command = ["--log-path", log, "--linger", str(GRACE_SECONDS)]
+    command = ["--log-path", str(log), "--linger", str(GRACE_SECONDS)]
     with SidecarProcess(command) as sidecar:
         for address in ("127.0.0.1", "127.0.0.2"):
             scrape_from(address, sidecar.port)

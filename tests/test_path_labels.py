@@ -174,7 +174,7 @@ def test_a_node_is_read_over_rotation_restart_and_new_pods(tmp_path: Path) -> No
 
     log_of("one").write_text(cri(LINE) * 20)
     pattern = Path(f"{tmp_path}/pods/*/*/*.log")
-    options = ["--state-dir", tmp_path / "state", "--path-label", PODS]
+    options = ["--state-dir", str(tmp_path / "state"), "--path-label", PODS]
     with sidecar_process(pattern, *options) as sidecar:
         wait_until(
             lambda: counted(sidecar.page()) == {("prod", "one", "app"): 20}, "twenty requests"
@@ -202,7 +202,7 @@ def test_labels_from_the_path_can_come_and_go_over_a_restart(tmp_path: Path) -> 
     for regexes in ([], ["--path-label", r"(?P<app>[a-z]+)\.log"], []):
         with log.open("a") as file:
             file.write(text_of(LINE).decode() * 2)
-        with sidecar_process(log, "--state-dir", tmp_path / "state", *regexes) as sidecar:
+        with sidecar_process(log, "--state-dir", str(tmp_path / "state"), *regexes) as sidecar:
             page = sidecar.page()
             seen.append(
                 {
