@@ -57,7 +57,15 @@ def base_archive() -> Path:
         python = (base / "usr" / "bin" / "python3").resolve().name
         if python != f"python3.{sys.version_info.minor}":
             pytest.skip(f"the wheels are for another Python than the base's {python}")
-        pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--wheel-dir", base / "wheelhouse"]
+        pip = [
+            sys.executable,
+            "-m",
+            "pip",
+            "wheel",
+            "--quiet",
+            "--wheel-dir",
+            str(base / "wheelhouse"),
+        ]
         wheels = subprocess.run(
             [*pip, f"{ROOT}[auth]", "hatchling"], capture_output=True, text=True, check=False
         )
