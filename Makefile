@@ -8,7 +8,7 @@ KILLS ?= 200
 SEED ?=
 PORT ?=
 
-.PHONY: demo test lint bench fuzz soak kills format clean
+.PHONY: demo test lint bench fuzz soak kills format clean k8s image
 
 $(VENV)/.run: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("ai-sidecar needs Python 3.11 or newer, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
@@ -68,6 +68,18 @@ fuzz: .venv-fuzz/.done
 	.venv-fuzz/bin/python tests/fuzz/target.py -max_total_time=$(or $(SECONDS),60) -max_len=8192 \
 		-rss_limit_mb=2048 -timeout=60 -report_slow_units=60 -print_final_stats=1 -artifact_prefix=tests/fuzz/findings/ \
 		.venv-fuzz/corpus tests/fuzz/corpus tests/fuzz/findings
+
+# what k8s/ holds of dashboards/
+k8s: $(VENV)/.dev
+	$(BIN)/python k8s/make_monitoring.py
+
+# podman or docker, whichever is there; BASE is any image with Python 3.11 or newer and pip
+ENGINE ?= $(shell command -v podman || command -v docker)
+IMAGE ?= ai-sidecar:latest
+BASE ?=
+image:
+	@test -n "$(ENGINE)" || { echo 'make image needs podman or docker'; exit 1; }
+	$(ENGINE) build $(if $(BASE),--build-arg BASE=$(BASE)) --build-arg REVISION=$$(git rev-parse HEAD) --tag $(IMAGE) .
 
 clean:
 	rm -rf $(VENV) .venv-litellm .venv-fuzz

@@ -56,12 +56,17 @@ ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 Seen = Mapping[tuple[str, ...], set[type]]
 """Where a value is → the types it had."""
-Count = Callable[[Iterator[Any]], Any]
-"""Counts records until one that is to be read the general way, and gives that one; `None` at the end."""
+Cells = dict[Any, tuple[Series, Price | None, int]]
+"""Labels as they are spelt → the series, its price, and which needs the labels leave open."""
+Count = Callable[[Iterator[Any], Cells, tuple[str, ...]], Any]
+"""Counts records until one that is to be read the general way, and gives that one; `None` at the end.
+
+All are of files whose paths tell the same extra labels, which are given with the cells of those.
+"""
 
 
 class Batch:
-    """Counts the lines of one parser; `decode` and `count` change as the parser meets new shapes."""
+    """Counts the lines of one parser; `decode` changes as the parser meets new shapes."""
 
     def __init__(
         self, compiled: Compiled, meter: Meter, labels: Sequence[str], rivals: Sequence[Table]
@@ -76,7 +81,21 @@ class Batch:
         """Make a record of a line; one of `ERRORS` where it is not of a known shape."""
         self.needle = b""
         """What the line of every known shape has in it."""
-        self.count: Count = lambda records: next(records, None)
+        self._count: Count = lambda records, cells, of_path: next(records, None)
+        self._cells: dict[tuple[str, ...], Cells] = {}
+        """What a file's path tells → the cells of its lines: a look-up there costs the same with it and without."""
+
+    def count(self, records: Iterator[Any], of_path: tuple[str, ...]) -> Any:
+        """Count records until one that is to be read the general way, and give that one; `None` at the end.
+
+        `of_path` are the values of the extra labels that their file's path tells.
+        """
+        cells = self._cells.get(of_path)
+        if cells is None:
+            if len(self._cells) >= MAX_CELLS:
+                self._cells.clear()
+            cells = self._cells[of_path] = {}
+        return self._count(records, cells, of_path)
 
     def renew(self) -> bool:
         """Take in the shapes that came since; tell whether any lines can be read."""
@@ -119,23 +138,24 @@ class Batch:
             for source in (
                 find_source.partition("\n")[2],
                 label_source.partition("\n")[2],
-                loop_source.replace("slow(record, raw)", "").partition("\n")[2],
+                loop_source.replace("slow(record, raw, cells, of_path)", "").partition("\n")[2],
             )
         ):
             # some place can only be found in a dict
             return
         structs = _struct(known, kinds, {*finder.taken, *loop.taken, *labels.taken})
-        cells: dict[Any, tuple[Series, Price | None, int]] = {}
         for writer in (finder, labels, loop):
             writer.names |= {
                 f"no_{writer.taken[chain]}": structs[chain]() for chain in known if chain
             }
         find = finder.made(find_source, "take")
         extra = labels.made(label_source, "texts")
-        loop.names = {**vars(metrics), **loop.names, "self": self._meter, "cells": cells}
+        loop.names = {**vars(metrics), **loop.names, "self": self._meter}
         loop.names["seconds_of"] = fields.seconds_of
-        loop.names["slow"] = _slow(table, find, extra, self._meter, cells)
-        self.count = loop.made(loop_source, "count")
+        # what is known of other shapes is spelt otherwise
+        self._cells = {}
+        loop.names["slow"] = _slow(table, find, extra, self._meter, self._cells)
+        self._count = loop.made(loop_source, "count")
         decoder = msgspec.json.Decoder(structs[()])
         self._decode_lines, self.decode = decoder.decode_lines, decoder.decode
         self.needle = _needle([keys for keys, _ in shown])
@@ -281,7 +301,7 @@ def _loop_source(writer: Writer, labels: Sequence[str], constants: Mapping[str, 
         f"raw = ({', '.join(spelling)}{',' if spelling else ''})",
         "cell = cells.get(raw)",
         "if cell is None:",
-        "    if slow(record, raw): return record",
+        "    if slow(record, raw, cells, of_path): return record",
         "    continue",
         *writer.lines,
         "series, price, missing = cell",
@@ -289,7 +309,7 @@ def _loop_source(writer: Writer, labels: Sequence[str], constants: Mapping[str, 
         last,
         *fold.inlined(Meter.add, "series.count += 1", figures, constants),
     ]
-    return "def count(records):\n    for record in records:\n" + "\n".join(
+    return "def count(records, cells, of_path):\n    for record in records:\n" + "\n".join(
         "        " + line for line in lines
     )
 
@@ -309,21 +329,27 @@ def _slow(
     find: Callable[[Any], dict[str, Any] | None],
     extra: Callable[[Any], tuple[str, ...]],
     meter: Meter,
-    cells: dict[Any, tuple[Series, Price | None, int]],
-) -> Callable[[Any, Any], bool]:
+    all_cells: Mapping[tuple[str, ...], Cells],
+) -> Callable[[Any, Any, Cells, tuple[str, ...]], bool]:
     """Make what counts a record whose labels are spelt as none before; True where it is to be read the general way."""
+    kept = 0
 
-    def slow(record: Any, raw: tuple[Any, ...]) -> bool:
+    def slow(record: Any, raw: tuple[Any, ...], cells: Cells, of_path: tuple[str, ...]) -> bool:
+        nonlocal kept
         found = find(record)
         if found is None or not table.is_enough(found):
             return True
         request = finish(found)
-        values = extra(record)
+        values = extra(record) + of_path
         meter.add(request, values)
         cell = meter.cell(request, values)
         if cell is not None and sum([len(one) for one in raw if type(one) is str]) <= MAX_SPELLING:
-            if len(cells) >= MAX_CELLS:
-                cells.clear()
+            kept += 1
+            if kept > MAX_CELLS:
+                # of all files together
+                kept = 1
+                for others in all_cells.values():
+                    others.clear()
             missing = sum(
                 1 << place
                 for place, group in enumerate(table.needs)

@@ -196,6 +196,12 @@ _MAIN_OPTIONS = [
         help="Which names are served: ours, or OpenTelemetry's GenAI client metrics, or both.",
     ),
     click.option(
+        "--path-label",
+        multiple=True,
+        metavar="REGEX",
+        help="Extra labels read from a file's path: each group (?P<NAME>…) of the regular expression is one.",
+    ),
+    click.option(
         "--cost-source",
         type=click.Choice(["auto", "log", "prices"]),
         default="auto",
@@ -254,6 +260,14 @@ _MAIN_OPTIONS = [
         help="How often to push.",
     ),
     click.option(
+        "--linger",
+        type=click.FloatRange(0, 86400),
+        default=0.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="How long to serve on after SIGTERM, until each scraper has the last figures: for jobs.",
+    ),
+    click.option(
         "--tls-cert", metavar="FILE", help="Serve HTTPS with this certificate chain, PEM."
     ),
     click.option("--tls-key", metavar="FILE", help="Its key, where it is not in the same file."),
@@ -297,6 +311,7 @@ def config_from(options: dict[str, Any], *, needs_log_path: bool = True) -> Conf
         raise ConfigError(
             "--tls-cert: expected a certificate beside --tls-key and --tls-client-ca, got none"
         )
+    labels = configuration.labels_of(tuple(options["label"]), document)
     return Config(
         log_paths=tuple(options["log_path"]),
         parsers=tuple(options["parser"]),
@@ -306,7 +321,8 @@ def config_from(options: dict[str, Any], *, needs_log_path: bool = True) -> Conf
         state_dir=_path(options["state_dir"]),
         state_interval_seconds=options["state_interval"],
         begin_at_end=options["from_"] == "end",
-        labels=configuration.labels_of(tuple(options["label"]), document),
+        labels=labels,
+        path_labels=configuration.path_labels_of(tuple(options["path_label"]), labels),
         schemas=tuple(dict.fromkeys(options["schema"])),
         cost_source=options["cost_source"],
         prices_path=_path(options["prices"]),
@@ -318,6 +334,7 @@ def config_from(options: dict[str, Any], *, needs_log_path: bool = True) -> Conf
         zero_first=options["zero_first"],
         push_url=options["push_url"],
         push_interval_seconds=options["push_interval"],
+        linger_seconds=options["linger"],
         tls_cert=_path(options["tls_cert"]),
         tls_key=_path(options["tls_key"]),
         tls_client_ca=_path(options["tls_client_ca"]),

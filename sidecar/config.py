@@ -56,6 +56,8 @@ class Config:
     """Extra label → path in the record."""
     schemas: tuple[str, ...] = ("ai_api",)
     """Which names are served: of `metrics.SCHEMAS`."""
+    path_labels: tuple[re.Pattern[str], ...] = ()
+    """Looked for in a file's path; each named group is an extra label."""
     cost_source: str = "auto"
     prices_path: Path | None = None
     prices: Mapping[str, Any] = field(default_factory=dict)
@@ -67,10 +69,16 @@ class Config:
     zero_first: bool = True
     push_url: str | None = None
     push_interval_seconds: float = 15.0
+    linger_seconds: float = 0.0
     tls_cert: Path | None = None
     tls_key: Path | None = None
     tls_client_ca: Path | None = None
     auth_path: Path | None = None
+
+    @property
+    def extra_labels(self) -> tuple[str, ...]:
+        """The names of all extra labels: of those from the record, then of those from the path."""
+        return (*self.labels, *names_of(self.path_labels))
 
 
 def read_file(path: Path) -> dict[str, Any]:
@@ -126,8 +134,58 @@ def labels_of(pairs: tuple[str, ...], document: Mapping[str, Any]) -> dict[str, 
             raise ConfigError(f"--label: expected NAME=PATH, got {pair!r}")
         labels[name] = path
     for name, path in labels.items():
-        if not _LABEL_NAME.match(name) or name.startswith("__") or name in _OWN_LABELS:
+        if not _is_free(name):
             raise ConfigError(f"--label: expected a label name that is free to use, got {name!r}")
         if not isinstance(path, str) or not path:
             raise ConfigError(f"--label: expected a path in the record for {name}, got {path!r}")
     return labels
+
+
+def path_labels_of(
+    texts: tuple[str, ...], labels: Mapping[str, str]
+) -> tuple[re.Pattern[str], ...]:
+    """Read `--path-label`: regular expressions whose named groups are extra labels beside `labels`."""
+    patterns = []
+    for text in texts:
+        try:
+            pattern = re.compile(text)
+        except re.error as error:
+            raise ConfigError(
+                f"--path-label: expected a regular expression, got {text!r}: {error}"
+            ) from None
+        if not pattern.groupindex:
+            raise ConfigError(
+                f"--path-label: expected a group (?P<NAME>…) in the regular expression, got {text!r}"
+            )
+        for name in pattern.groupindex:
+            if not _is_free(name) or name in labels:
+                raise ConfigError(
+                    f"--path-label: expected a label name that is free to use, got {name!r}"
+                )
+        patterns.append(pattern)
+    return tuple(patterns)
+
+
+def names_of(patterns: tuple[re.Pattern[str], ...]) -> tuple[str, ...]:
+    """Give the names of the groups of all patterns, each once."""
+    return tuple(dict.fromkeys(name for pattern in patterns for name in pattern.groupindex))
+
+
+def values_in(path: str, patterns: tuple[re.Pattern[str], ...]) -> tuple[str, ...]:
+    """Give the value of each of `names_of(patterns)` in a file's path: the first that is found, or nothing."""
+    found: dict[str, str] = {}
+    for pattern in patterns:
+        match = pattern.search(path)
+        if match is not None:
+            for name, value in match.groupdict().items():
+                if value:
+                    found.setdefault(name, value)
+    return tuple(found.get(name, "") for name in names_of(patterns))
+
+
+def _is_free(name: str) -> bool:
+    return (
+        _LABEL_NAME.match(name) is not None
+        and not name.startswith("__")
+        and name not in _OWN_LABELS
+    )

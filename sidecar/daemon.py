@@ -52,7 +52,7 @@ HANG_SECONDS = 30.0
 """How long the loop may be silent before /health says that it hangs."""
 NEED_RESTART = (
     "auth_path", "begin_at_end", "envelope", "host", "labels", "max_line_bytes", "max_series", "port",
-    "push_url", "schemas", "state_dir", "tls_cert", "tls_client_ca", "tls_key", "zero_first",
+    "path_labels", "push_url", "schemas", "state_dir", "tls_cert", "tls_client_ca", "tls_key", "zero_first",
 )  # fmt: skip
 MIN_LOOK_SECONDS = 0.02
 """How often, at the most, events make us look for new files."""
@@ -87,7 +87,7 @@ class Sidecar:
         """Make what counts, with nothing counted."""
         config = self.config
         self.store = Store(
-            config.max_series, tuple(config.labels), for_gen_ai="gen_ai" in config.schemas
+            config.max_series, config.extra_labels, for_gen_ai="gen_ai" in config.schemas
         )
         self.meter = Meter(
             self.store,
@@ -96,7 +96,12 @@ class Sidecar:
             families=tuple(family for name in config.schemas for family in SCHEMAS[name]),
         )
         self.exposition = Exposition(
-            self.store, self.meter, self.health, zero_first=config.zero_first
+            self.store,
+            self.meter,
+            self.health,
+            zero_first=config.zero_first,
+            # a job's figures begin with the job
+            begins_at_zero=config.linger_seconds > 0,
         )
         self.history = History(self.store)
         self.models = Models(self.store)
@@ -106,6 +111,7 @@ class Sidecar:
             self.health,
             envelope=config.envelope,
             labels=tuple(config.labels.values()),
+            path_labels=config.path_labels,
             max_line_bytes=config.max_line_bytes,
             observe=self._observe,
         )
@@ -355,6 +361,7 @@ class Loop:
         self._sidecar = sidecar
         self._woken = threading.Event()
         self._is_stopping = False
+        self._is_impatient = False
         self._reload = reload
         self._is_reload_due = False
         self._is_ready = False
@@ -453,6 +460,7 @@ class Loop:
                     continue
                 self._woken.wait(max(0.0, next_look - time.monotonic()))
             self._drain()
+            self._linger()
         finally:
             self._watch.stop()
             self.server.stop(1.0)
@@ -465,6 +473,8 @@ class Loop:
         return {signal.SIGTERM: self._stop, signal.SIGINT: self._stop, signal.SIGHUP: self._hang_up}
 
     def _stop(self, _number: int, _frame: FrameType | None) -> None:
+        # told again, it does not linger
+        self._is_impatient = self._is_stopping
         self._is_stopping = True
         self._woken.set()
 
@@ -497,14 +507,32 @@ class Loop:
 
     def _drain(self) -> None:
         """Read what is there at the end, save, push."""
-        deadline = time.monotonic() + DRAIN_SECONDS
+        deadline = time.monotonic() + max(DRAIN_SECONDS, self._sidecar.config.linger_seconds)
         self._sidecar.follower.look(time.monotonic())
         while self._sidecar.step() and time.monotonic() < deadline:
-            self._sidecar.follower.check(time.monotonic())
+            self._heartbeat = time.monotonic()
+            self._sidecar.follower.check(self._heartbeat)
+            self._answer()
+        if self._sidecar.config.state_dir is None:
+            # nobody goes on from here: what is held, and a last line without its newline, count now or never
+            self._sidecar.follower.finish()
         self._sidecar.save()
         self._answer()
         if self._pusher is not None:
             self._pusher.push_last(self._page_to_push(), LAST_PUSH_SECONDS)
+
+    def _linger(self) -> None:
+        """Serve on until each scraper has been shown the last figures, or the time for it has passed."""
+        exposition = self._sidecar.exposition
+        deadline = time.monotonic() + self._sidecar.config.linger_seconds
+        last = exposition.page_number
+        while not (self._is_impatient or exposition.has_told_all_since(last)):
+            self._heartbeat = time.monotonic()
+            if self._heartbeat >= deadline:
+                return
+            self._woken.wait(min(deadline - self._heartbeat, 1.0))
+            self._woken.clear()
+            self._answer()
 
     def _take_standard_input(self) -> bool:
         if self._stdin is None:

@@ -38,12 +38,23 @@ class Exposition:
     """Makes pages of a store; each scraper is shown what is new as 0 first."""
 
     def __init__(
-        self, store: Store, meter: Meter, health: Health, *, zero_first: bool = True
+        self,
+        store: Store,
+        meter: Meter,
+        health: Health,
+        *,
+        zero_first: bool = True,
+        begins_at_zero: bool = False,
     ) -> None:
+        """With `begins_at_zero` a scraper's first page of all shows as 0 what no state has brought."""
         self._store = store
         self._zero_first = zero_first
         self._families = meter.families
-        self._page_number = 0
+        self._begins_at_zero = begins_at_zero
+        self.page_number = 0
+        """How many pages there were."""
+        self._owed: set[str] = set()
+        """Who was shown something as 0 on the last page."""
         self._scrapers: OrderedDict[str, int] = OrderedDict()
         """Address → number of the last page it got, the latest last."""
         self._registry = CollectorRegistry(auto_describe=False)
@@ -59,11 +70,15 @@ class Exposition:
         """
         is_openmetrics = wants_openmetrics(accept)
         self._take_in()
-        self._page_number += 1
-        seen = self._page_number
-        if scraper is not None and self._zero_first:
-            seen = self._scrapers.pop(scraper, seen)
-            self._remember(scraper)
+        self.page_number += 1
+        seen = self.page_number
+        if scraper is not None:
+            last = self._scrapers.pop(scraper, 0 if self._begins_at_zero else seen)
+            seen = last if self._zero_first else seen
+            self._remember(scraper, self.page_number)
+            self._owed.discard(scraper)
+            if any(rows.has_new(seen) for rows in self._rows):
+                self._owed.add(scraper)
         out: list[bytes] = []
         for rows in self._rows:
             rows.write(out, seen, is_openmetrics)
@@ -78,12 +93,19 @@ class Exposition:
         if scraper is None or not self._zero_first or scraper in self._scrapers:
             return
         self._take_in()
-        self._page_number += 1
-        self._remember(scraper)
+        self.page_number += 1
+        self._remember(scraper, 0 if self._begins_at_zero else self.page_number)
 
     def forget_scrapers(self) -> None:
         """Show values as they are, for it is not known any more who has seen which of them."""
         self._scrapers.clear()
+
+    def has_told_all_since(self, page_number: int) -> bool:
+        """Tell whether each scraper has had a page after that one, with the value of every row, and there is one."""
+        return bool(self._scrapers) and all(
+            number > page_number and scraper not in self._owed
+            for scraper, number in self._scrapers.items()
+        )
 
     @property
     def shown(self) -> object:
@@ -98,9 +120,9 @@ class Exposition:
     def dump(self) -> dict[str, Any]:
         """Give, as JSON values, who has seen what: with it, a new process shows no row as 0 to who saw its value."""
         self._take_in()
-        oldest = min(self._scrapers.values(), default=self._page_number)
+        oldest = min(self._scrapers.values(), default=self.page_number)
         return {
-            "page_number": self._page_number,
+            "page_number": self.page_number,
             "scrapers": list(self._scrapers.items()),
             "births": [
                 (rows.family.name, row.key, row.birth)
@@ -122,7 +144,7 @@ class Exposition:
             raise ValueError(
                 f"expected what scrapers have seen, got something else: {type(error).__name__}"
             ) from None
-        self._page_number, self._scrapers = page_number, scrapers
+        self.page_number, self._scrapers = page_number, scrapers
         self._forget_rows()
         self._take_in()
         for rows in self._rows:
@@ -130,10 +152,10 @@ class Exposition:
                 row.birth = births.get((rows.family.name, row.key), 0)
             rows.rows.sort(key=attrgetter("birth"))
 
-    def _remember(self, scraper: str) -> None:
-        self._scrapers[scraper] = self._page_number
+    def _remember(self, scraper: str, page_number: int) -> None:
+        self._scrapers[scraper] = page_number
         if len(self._scrapers) > REMEMBERED_SCRAPERS:
-            self._scrapers.popitem(last=False)
+            self._owed.discard(self._scrapers.popitem(last=False)[0])
 
     def _forget_rows(self) -> None:
         self._rows = [_Rows(family, self._store.extra_labels) for family in self._families]
@@ -149,7 +171,7 @@ class Exposition:
         """Find the rows of new series, and those that have changed since they were written."""
         if self._series is not self._store.series:
             self._forget_rows()
-        birth = self._page_number + 1
+        birth = self.page_number + 1
         counts, rows_of, wanted = self._counts, self._rows_of, self._wanted
         for series in self._series[len(counts) :]:
             counts.append(-1)
@@ -317,6 +339,10 @@ class _Rows:
         row.series.append(series)
         row.text = b""
         return row
+
+    def has_new(self, seen: int) -> bool:
+        """Tell whether a row is shown as 0 to who last saw that page."""
+        return bool(self.rows) and self.family.type != "gauge" and self.rows[-1].birth > seen
 
     def write(self, out: list[bytes], seen: int, is_openmetrics: bool) -> None:
         """Write HELP, TYPE and the rows; those born after the page that was `seen` as 0."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Sequence
 from operator import length_hint
@@ -22,6 +23,7 @@ import orjson
 from . import envelopes
 from .batch import ERRORS, Batch
 from .compiled import MAX_KEYS, MAX_SHAPES, Compiled, may_claim
+from .config import values_in
 from .fields import get, label
 from .lines import has_lines, split
 from .metrics import Health, Meter
@@ -119,6 +121,7 @@ class Source:
         "last_parser",
         "memories",
         "path",
+        "path_labels",
         "printed",
         "printed_bytes",
         "stream",
@@ -128,6 +131,8 @@ class Source:
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self.path_labels: tuple[str, ...] | None = None
+        """The values of the extra labels that its path tells; `None` until they are asked for."""
         self.last_parser: int | None = None
         """Who claimed the last record, by place in the list of parsers."""
         self.batch: Batch | None = None
@@ -221,6 +226,7 @@ class Pipeline:
         *,
         envelope: str = "auto",
         labels: Sequence[str] = (),
+        path_labels: tuple[re.Pattern[str], ...] = (),
         max_line_bytes: int = 8 << 20,
         observe: Callable[[Request, str], None] | None = None,
     ) -> None:
@@ -229,6 +235,7 @@ class Pipeline:
         self._health = health
         self._envelope = envelope
         self._labels = tuple(labels)
+        self._path_labels = path_labels
         self._max_line_bytes = max_line_bytes
         self._observe = observe
         self._ids: dict[str, None] = {}
@@ -279,9 +286,10 @@ class Pipeline:
         """Count records of lines, those that do not fit the general way; give the lines that must wait for that."""
         # another parser may claim a line in between
         parser = source.batch_parser
-        count, coming, number, done = batch.count, iter(records), len(records), 0
+        coming, number, done = iter(records), len(records), 0
+        path_labels = self._of_path(source)
         while True:
-            missed = count(coming)
+            missed = batch.count(coming, path_labels)
             at = number - length_hint(coming)
             counted = at - done - (missed is not None)
             self._health.lines["request"] += counted
@@ -625,12 +633,19 @@ class Pipeline:
         result = "ignored"
         for request in requests:
             extra = tuple([_label(record, path) for path in self._labels]) if self._labels else ()
+            extra += self._of_path(source)
             if request.id is None and source.held is None:
                 self._count(request, extra, name)
                 result = "request"
             else:
                 result = _first([result, self._told(source, request, extra, name)])
         return result
+
+    def _of_path(self, source: Source) -> tuple[str, ...]:
+        """Give the values of the extra labels that a source's path tells: of the path that it was met under."""
+        if source.path_labels is None:
+            source.path_labels = values_in(source.path, self._path_labels)
+        return source.path_labels
 
     def _told(self, source: Source, request: Request, extra: tuple[str, ...], name: str) -> str:
         """Count, or hold, a request that may be told on several lines."""

@@ -1,4 +1,4 @@
-"""The manifests and the image: valid, under the restricted Pod Security Standard, and true to the program."""
+"""The manifests: valid, as restricted as they can be, and true to the program."""
 
 from __future__ import annotations
 
@@ -8,66 +8,85 @@ import re
 import shutil
 import subprocess
 import sys
-from fnmatch import fnmatch
+from copy import deepcopy
 from pathlib import Path
-from typing import Any
 
 import pytest
+import yaml
 from prometheus import Process, sidecar_process, wait_until
 
-ROOT = Path(__file__).parent.parent
-BASE = ROOT / "k8s" / "base"
-OLDEST_MINOR = 29
-"""Kubernetes 1.29 is the first that has native sidecars without a feature gate."""
+from k8s import (
+    CUSTOM_KINDS,
+    K8S,
+    OLDEST_MINOR,
+    OVERLAYS,
+    Json,
+    against_restricted,
+    bytes_of,
+    containers_of,
+    faults,
+    needs_kubectl,
+    pod_of,
+    render,
+    sidecar_of,
+)
+from sidecar.config import Config, values_in
 
-Json = dict[str, Any]
-
-
-@pytest.fixture(scope="module")
-def manifests() -> list[Json]:
-    """Render the base as `kubectl apply -k` does."""
-    if shutil.which("kubectl") is None:
-        pytest.skip("there is no kubectl on PATH (Debian: kubernetes-client)")
-    yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
-    rendered = subprocess.run(
-        ["kubectl", "kustomize", str(BASE)], capture_output=True, text=True, timeout=60, check=False
-    )
-    # Kustomize tells of deprecated fields on standard error
-    assert (rendered.returncode, rendered.stderr) == (0, "")
-    return list(yaml.safe_load_all(rendered.stdout))
-
-
-def of_kind(manifests: list[Json], kind: str) -> Json:
-    found = [manifest for manifest in manifests if manifest["kind"] == kind]
-    assert len(found) == 1, [manifest["kind"] for manifest in manifests]
-    return found[0]
+pytestmark = needs_kubectl
 
 
 @pytest.fixture(scope="module")
-def deployment(manifests: list[Json]) -> Json:
-    return of_kind(manifests, "Deployment")
+def overlays() -> dict[str, list[Json]]:
+    return {name: render(K8S / name) for name in OVERLAYS}
 
 
 @pytest.fixture(scope="module")
-def pod(deployment: Json) -> Json:
-    spec: Json = deployment["spec"]["template"]["spec"]
+def workloads(overlays: dict[str, list[Json]]) -> dict[str, Json]:
+    """Give the one workload of each overlay that has one."""
+    found = {}
+    for name, manifests in overlays.items():
+        for manifest in manifests:
+            if pod_of(manifest) is not None:
+                assert name not in found
+                found[name] = manifest
+    return found
+
+
+def spec_of(manifest: Json) -> Json:
+    template = pod_of(manifest)
+    assert template is not None
+    spec: Json = template["spec"]
     return spec
 
 
-@pytest.fixture(scope="module")
-def sidecar(pod: Json) -> Json:
-    found = [container for container in pod["initContainers"] if container["name"] == "ai-sidecar"]
-    assert len(found) == 1
-    container: Json = found[0]
-    return container
+def config_of(container: Json, monkeypatch: pytest.MonkeyPatch) -> Config:
+    """Read the configuration as the container's program would."""
+    cli = importlib.import_module("sidecar.cli")
+    known = {parameter.name for parameter in cli.main.params}
+    for entry in container.get("env", []):
+        if entry["name"].startswith("AI_SIDECAR_"):
+            option = entry["name"].removeprefix("AI_SIDECAR_").lower()
+            assert option in known or option + "_" in known, entry["name"]
+            monkeypatch.setenv(entry["name"], entry["value"])
+    with cli.main.make_context("ai-sidecar", list(container.get("args", []))) as context:
+        config: Config = cli.config_from(context.params)
+    return config
 
 
-def containers_of(pod: Json) -> list[Json]:
-    return [*pod.get("initContainers", []), *pod["containers"]]
+def test_every_folder_that_can_be_applied_is_checked() -> None:
+    found = {
+        str(path.parent.relative_to(K8S))
+        for path in K8S.rglob("kustomization.yaml")
+        if yaml.safe_load(path.read_text())["kind"] == "Kustomization"
+    }
+
+    # the app alone is a part of others
+    assert found - {"app"} == set(OVERLAYS)
 
 
-def test_manifests_are_valid_for_every_kubernetes_that_has_native_sidecars(
-    manifests: list[Json],
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_manifests_are_valid_for_every_kubernetes_since_native_sidecars(
+    overlays: dict[str, list[Json]], name: str
 ) -> None:
     validate = pytest.importorskip(
         "kubernetes_validate", reason="kubernetes-validate is not installed"
@@ -76,166 +95,270 @@ def test_manifests_are_valid_for_every_kubernetes_that_has_native_sidecars(
     assert newest_minor >= OLDEST_MINOR
 
     for minor in range(OLDEST_MINOR, newest_minor + 1):
-        for manifest in manifests:
-            # raises ValidationError with the path to what is wrong
-            validate.validate(manifest, f"1.{minor}", strict=True)
+        for manifest in overlays[name]:
+            if manifest["kind"] not in CUSTOM_KINDS:
+                # raises ValidationError with the path to what is wrong
+                validate.validate(manifest, f"1.{minor}", strict=True)
 
 
-def test_the_validator_knows_a_wrong_manifest(deployment: Json) -> None:
-    """The schemas are strict: a misspelt field, and the name of a port as a number, are refused."""
+def test_the_validator_knows_a_wrong_manifest(workloads: dict[str, Json]) -> None:
+    """The schemas are strict: a misspelt field is refused."""
     validate = pytest.importorskip(
         "kubernetes_validate", reason="kubernetes-validate is not installed"
     )
-    wrong = json.loads(json.dumps(deployment))
-    wrong["spec"]["template"]["spec"]["initContainers"][0]["restartpolicy"] = "Always"
+    wrong = deepcopy(workloads["base"])
+    spec_of(wrong)["initContainers"][0]["restartpolicy"] = "Always"
 
     with pytest.raises(validate.ValidationError):
         validate.validate(wrong, validate.latest_version(), strict=True)
 
 
-def test_the_sidecar_is_a_native_one(pod: Json, sidecar: Json) -> None:
-    assert sidecar["restartPolicy"] == "Always"
-    # it stands before other init containers, so that it sees what they log
-    assert pod["initContainers"][0] is sidecar
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_what_no_schema_tells_is_right_too(overlays: dict[str, list[Json]], name: str) -> None:
+    assert [fault for manifest in overlays[name] for fault in faults(manifest)] == []
 
 
-def test_the_selector_finds_the_pods(deployment: Json) -> None:
-    labels = deployment["spec"]["template"]["metadata"]["labels"]
+def test_our_own_checks_know_wrong_manifests(workloads: dict[str, Json]) -> None:
+    validate = pytest.importorskip(
+        "kubernetes_validate", reason="kubernetes-validate is not installed"
+    )
+    sidecar = ("spec", "template", "spec", "initContainers", 0)
+    changes: list[tuple[tuple[str | int, ...], object]] = [
+        ((*sidecar, "imagePullPolicy"), "Sometimes"),
+        ((*sidecar, "ports", 0, "protocol"), "HTTP"),
+        ((*sidecar, "ports", 0, "name"), "a-name-of-16-abc"),
+        ((*sidecar, "resources", "limits", "memory"), "96MB"),
+        ((*sidecar, "resources", "limits", "memory"), "1Mi"),
+        ((*sidecar, "volumeMounts", 0, "name"), "nothing"),
+        ((*sidecar, "livenessProbe", "httpGet", "port"), "web"),
+        ((*sidecar, "restartPolicy"), "Never"),
+        ((*sidecar, "name"), "app"),
+        (("spec", "selector", "matchLabels", "app.kubernetes.io/name"), "other"),
+        (("spec", "template", "metadata", "labels", "a"), "not a label"),
+        (("spec", "template", "spec", "volumes", 0, "hostPath"), {"path": "/"}),
+        (("spec", "template", "spec", "restartPolicy"), "Never"),
+    ]
+    for path, value in changes:
+        wrong = deepcopy(workloads["base"])
+        at = wrong
+        for key in path[:-1]:
+            at = at[key]  # type: ignore[index] # a path of keys and places
+        at[path[-1]] = value  # type: ignore[index] # the same
+        assert faults(wrong), path
+        # that is why they are ours to check
+        validate.validate(wrong, validate.latest_version(), strict=True)
 
-    assert deployment["spec"]["selector"]["matchLabels"].items() <= labels.items()
 
-
-def test_every_volume_mount_has_its_volume_and_every_volume_its_mount(pod: Json) -> None:
-    volumes = [volume["name"] for volume in pod["volumes"]]
-    mounts = {
-        mount["name"] for container in containers_of(pod) for mount in container["volumeMounts"]
-    }
-
-    assert len(set(volumes)) == len(volumes)
-    assert mounts == set(volumes)
-
-
-def test_the_config_map_that_is_mounted_is_rendered_too(manifests: list[Json], pod: Json) -> None:
-    names = [volume["configMap"]["name"] for volume in pod["volumes"] if "configMap" in volume]
-
-    assert names == [of_kind(manifests, "ConfigMap")["metadata"]["name"]]
-
-
-def test_the_log_is_in_a_bounded_volume_that_the_sidecar_only_reads(
-    pod: Json, sidecar: Json
+def test_the_selector_of_every_policy_and_monitor_finds_the_pods(
+    overlays: dict[str, list[Json]], workloads: dict[str, Json]
 ) -> None:
-    log = next(volume for volume in pod["volumes"] if volume["name"] == "log")
+    labels = {}
+    for name, manifest in workloads.items():
+        template = pod_of(manifest)
+        if template is not None and name != "jobs/once":
+            labels[name] = template["metadata"].get("labels", {})
+    selectors = [
+        manifest["spec"]["selector"]["matchLabels"]
+        for manifest in overlays["monitoring"]
+        if manifest["kind"] == "PodMonitor"
+    ]
+    policy = yaml.safe_load(
+        (K8S / "components" / "network-policy" / "networkpolicy.yaml").read_text()
+    )
+
+    for name, found in labels.items():
+        assert sum(selector.items() <= found.items() for selector in selectors) == 1, name
+        is_selected = policy["spec"]["podSelector"]["matchLabels"].items() <= found.items()
+        assert is_selected is (name != "node")
+    # once a job is over there is nobody to scrape
+    assert "jobs/once" in workloads
+
+
+@pytest.mark.parametrize("name", [name for name in OVERLAYS if name not in ("monitoring", "node")])
+def test_pods_keep_the_restricted_standard_and_a_read_only_root(
+    workloads: dict[str, Json], name: str
+) -> None:
+    pod = spec_of(workloads[name])
+
+    assert against_restricted(pod) == []
+    assert all(one["securityContext"]["readOnlyRootFilesystem"] for one in containers_of(pod))
+
+
+def test_on_a_node_nothing_but_the_nodes_directories_is_against_it(
+    overlays: dict[str, list[Json]], workloads: dict[str, Json]
+) -> None:
+    pod = spec_of(workloads["node"])
+    [namespace] = [one for one in overlays["node"] if one["kind"] == "Namespace"]
+
+    assert against_restricted(pod) == [
+        "volume logs",
+        "volume state",
+        "state-directory: runs as root",
+    ]
+    logs = [m for m in sidecar_of(pod)["volumeMounts"] if m["name"] == "logs"]
+    assert [mount["readOnly"] for mount in logs] == [True]
+    assert namespace["metadata"]["labels"] == {"pod-security.kubernetes.io/enforce": "privileged"}
+
+
+def test_every_container_asks_for_what_it_needs(workloads: dict[str, Json]) -> None:
+    for manifest in workloads.values():
+        for container in containers_of(spec_of(manifest)):
+            resources = container["resources"]
+            assert re.fullmatch(r"\d+m", resources["requests"]["cpu"])
+            assert bytes_of(resources["requests"]["memory"]) > 0
+            # throttled, it would fall behind just when there is much to read
+            assert set(resources["limits"]) == {"memory"}
+
+
+@pytest.mark.parametrize("name", ["base", "before-1.29", "jobs/linger", "jobs/push", "node"])
+def test_probes_and_port_are_those_of_the_program(
+    workloads: dict[str, Json], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sidecar = sidecar_of(spec_of(workloads[name]))
+    probes = {kind: sidecar[kind]["httpGet"]["path"] for kind in sidecar if kind.endswith("Probe")}
+    config = config_of(sidecar, monkeypatch)
+
+    expected = {"startupProbe": "/ready", "livenessProbe": "/health"}
+    if not name.startswith("jobs"):
+        expected["readinessProbe"] = "/ready"
+    assert probes == expected
+    assert [(port["name"], port["containerPort"]) for port in sidecar["ports"]] == [
+        ("ai-metrics", config.port)
+    ]
+    assert config.host == "0.0.0.0"
+
+
+@pytest.mark.parametrize("name", ["base", "before-1.29", "jobs/linger", "jobs/once", "jobs/push"])
+def test_the_log_is_in_a_bounded_volume_that_the_sidecar_only_reads(
+    workloads: dict[str, Json], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pod = spec_of(workloads[name])
     mounts = {
         container["name"]: mount
         for container in containers_of(pod)
         for mount in container["volumeMounts"]
-        if mount["name"] == "log"
+        if mount["name"] == "ai-log"
     }
+    [log] = [volume for volume in pod["volumes"] if volume["name"] == "ai-log"]
+    ours = mounts.pop("ai-sidecar")
+    config = config_of(sidecar_of(pod), monkeypatch)
 
-    assert quantity(log["emptyDir"]["sizeLimit"]) > 0
-    assert mounts["ai-sidecar"]["readOnly"] is True
-    assert mounts["app"].get("readOnly", False) is False
-    assert mounts["app"]["mountPath"] == mounts["ai-sidecar"]["mountPath"]
-
-
-def quantity(text: str) -> int:
-    """Give a quantity of bytes; Kubernetes also knows a milli-byte (`m`), which nobody means."""
-    match = re.fullmatch(r"(\d+)(Ki|Mi|Gi)", text)
-    assert match, text
-    return int(match[1]) << {"Ki": 10, "Mi": 20, "Gi": 30}[match[2]]
+    assert bytes_of(log["emptyDir"]["sizeLimit"]) > 0
+    assert ours["readOnly"] is True
+    assert config.log_paths == (ours["mountPath"],)
+    assert [mount.get("readOnly", False) for mount in mounts.values()] == [False]
 
 
-def test_every_container_asks_for_what_it_needs(pod: Json) -> None:
-    for container in containers_of(pod):
-        resources = container["resources"]
-        assert re.fullmatch(r"\d+m", resources["requests"]["cpu"])
-        assert (
-            0 < quantity(resources["requests"]["memory"]) <= quantity(resources["limits"]["memory"])
-        )
-
-
-def test_every_container_keeps_the_restricted_pod_security_standard(pod: Json) -> None:
-    """https://kubernetes.io/docs/concepts/security/pod-security-standards/, and a read-only root besides."""
-    assert {"hostNetwork", "hostPID", "hostIPC"}.isdisjoint(pod)
-    assert {kind for volume in pod["volumes"] for kind in volume if kind != "name"} <= {
-        "configMap",
-        "emptyDir",
-    }
-    for container in containers_of(pod):
-        context = container["securityContext"]
-        assert {key: context[key] for key in context if key not in ("runAsUser", "runAsGroup")} == {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "readOnlyRootFilesystem": True,
-            "runAsNonRoot": True,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        }
-        assert context["runAsUser"] > 0
-        assert context["runAsGroup"] > 0
-        assert not any("hostPort" in port for port in container.get("ports", ()))
-
-
-def test_ports_have_names_that_kubernetes_takes_and_probes_use_them(
-    pod: Json, sidecar: Json
+@pytest.mark.parametrize("name", ["base", "before-1.29", "node"])
+def test_the_state_is_in_a_volume_that_the_sidecar_writes(
+    workloads: dict[str, Json], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names = [
-        port["name"] for container in containers_of(pod) for port in container.get("ports", ())
+    sidecar = sidecar_of(spec_of(workloads[name]))
+    config = config_of(sidecar, monkeypatch)
+
+    [mount] = [
+        mount for mount in sidecar["volumeMounts"] if mount["mountPath"] == str(config.state_dir)
+    ]
+    assert "readOnly" not in mount
+
+
+def test_the_sidecar_is_a_native_one_that_starts_before_all_else(
+    workloads: dict[str, Json],
+) -> None:
+    for name in ("base", "jobs/linger", "jobs/push"):
+        first = spec_of(workloads[name])["initContainers"][0]
+        assert (first["name"], first["restartPolicy"]) == ("ai-sidecar", "Always")
+
+
+def test_before_native_sidecars_it_is_a_container_that_outlives_the_app(
+    workloads: dict[str, Json],
+) -> None:
+    pod = spec_of(workloads["before-1.29"])
+    [seconds] = [
+        int(word) for word in sidecar_of(pod)["lifecycle"]["preStop"]["exec"]["command"][1:]
     ]
 
-    # IANA_SVC_NAME, which the schema does not check: at most 15 of a-z, 0-9 and -, with a letter, no -- and no - at an end
-    assert [
-        n
-        for n in names
-        if not re.fullmatch(r"(?=.*[a-z])(?!.*--)[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?", n)
-    ] == []
-    assert len(set(names)) == len(names)
-    probes = {
-        kind: sidecar[kind]["httpGet"]
-        for kind in ("startupProbe", "readinessProbe", "livenessProbe")
-    }
-    assert probes == {
-        "startupProbe": {"path": "/ready", "port": "metrics"},
-        "readinessProbe": {"path": "/ready", "port": "metrics"},
-        "livenessProbe": {"path": "/health", "port": "metrics"},
-    }
+    assert "initContainers" not in pod
+    assert [container["name"] for container in pod["containers"]] == ["app", "ai-sidecar"]
+    assert "restartPolicy" not in sidecar_of(pod)
+    assert 0 < seconds <= pod.get("terminationGracePeriodSeconds", 30) - 5
 
 
-def test_the_arguments_are_options_of_the_program_and_fit_the_manifest(
-    deployment: Json, sidecar: Json
+def test_jobs_end_losslessly(workloads: dict[str, Json], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the options promise must fit into the time that the pod gives."""
+    linger, push, once = (spec_of(workloads[f"jobs/{name}"]) for name in ("linger", "push", "once"))
+    configs = [config_of(sidecar_of(pod), monkeypatch) for pod in (linger, push, once)]
+
+    assert configs[0].linger_seconds + 5 <= linger["terminationGracePeriodSeconds"]
+    assert configs[0].push_url is None
+    assert configs[1].linger_seconds == 0
+    assert configs[1].push_url is not None
+    assert configs[2].push_url is not None
+    assert [one["name"] for one in once["initContainers"]] == ["job"]
+    assert [one["name"] for one in once["containers"]] == ["ai-sidecar"]
+    # a job's pod is not used again, and so nobody goes on from a state
+    assert [config.state_dir for config in configs] == [None, None, None]
+
+
+def test_the_node_reads_the_labels_of_every_pod_from_its_path(
+    workloads: dict[str, Json], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cli = importlib.import_module("sidecar.cli")
-    known = {
-        name
-        for parameter in cli.main.params
-        for name in (*parameter.opts, *parameter.secondary_opts)
-    }
-    given = [
-        argument.partition("=")[0] for argument in sidecar["args"] if argument.startswith("--")
+    config = config_of(sidecar_of(spec_of(workloads["node"])), monkeypatch)
+    uid = "0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0"
+
+    assert config.extra_labels == ("namespace", "pod", "container")
+    for path, values in {
+        f"/var/log/pods/prod_web-7f9c-x2_{uid}/app/0.log": ("prod", "web-7f9c-x2", "app"),
+        f"/var/log/pods/prod_db-0_{uid}/pg.main/3.log.20260101-000000": ("prod", "db-0", "pg.main"),
+        "/var/log/pods/kube-system_etcd-n1_4e5f/etcd/0.log": ("kube-system", "etcd-n1", "etcd"),
+    }.items():
+        assert values_in(path, config.path_labels) == values
+    [pattern] = config.log_paths
+    mounts = [
+        mount["mountPath"] for mount in sidecar_of(spec_of(workloads["node"]))["volumeMounts"]
     ]
-    assert [option for option in given if option not in known] == []
+    assert any(pattern.startswith(mount + "/") for mount in mounts)
 
-    with cli.main.make_context("ai-sidecar", list(sidecar["args"])) as context:
-        config = cli.config_from(context.params)
 
-    [port] = sidecar["ports"]
-    mount, state = sidecar["volumeMounts"]
-    assert str(config.state_dir) == state["mountPath"]
-    assert "readOnly" not in state
-    annotations = deployment["spec"]["template"]["metadata"]["annotations"]
-    assert (port["name"], port["containerPort"]) == ("metrics", config.port)
-    assert (annotations["prometheus.io/port"], annotations["prometheus.io/path"]) == (
-        str(config.port),
-        "/metrics",
+def test_the_policy_shuts_one_port_and_no_other() -> None:
+    policy = yaml.safe_load(
+        (K8S / "components" / "network-policy" / "networkpolicy.yaml").read_text()
     )
-    assert config.log_paths == (mount["mountPath"],)
-    assert config.host == "0.0.0.0"
+    ours, others = policy["spec"]["ingress"]
+    [port] = ours["ports"]
+    open_to_all = {
+        (entry["protocol"], number)
+        for entry in others["ports"]
+        for number in range(entry["port"], entry["endPort"] + 1)
+    }
+
+    assert "from" in ours
+    assert "from" not in others
+    everything = {(kind, number) for kind in ("TCP", "UDP", "SCTP") for number in range(1, 65536)}
+    assert everything - open_to_all == {(port["protocol"], port["port"])}
+
+
+def test_the_network_policy_is_valid_beside_the_sidecar(tmp_path: Path) -> None:
+    validate = pytest.importorskip(
+        "kubernetes_validate", reason="kubernetes-validate is not installed"
+    )
+    shutil.copytree(K8S, tmp_path / "k8s")
+    (tmp_path / "kustomization.yaml").write_text(
+        "resources: [k8s/app]\ncomponents: [k8s/components/sidecar, k8s/components/network-policy]\nnamespace: shop\n"
+    )
+
+    manifests = render(tmp_path)
+
+    [policy] = [one for one in manifests if one["kind"] == "NetworkPolicy"]
+    assert policy["metadata"]["namespace"] == "shop"
+    validate.validate(policy, validate.latest_version(), strict=True)
 
 
 def test_the_sidecar_counts_what_the_example_app_writes(tmp_path: Path) -> None:
     path = tmp_path / "requests.jsonl"
     with (
         sidecar_process(tmp_path) as sidecar,
-        Process([sys.executable, str(BASE / "app.py"), str(path)]) as app,
+        Process([sys.executable, str(K8S / "app" / "app.py"), str(path)]) as app,
     ):
         wait_until(
             lambda: path.exists() and path.read_bytes().count(b"\n") >= 3,
@@ -254,17 +377,35 @@ def test_the_sidecar_counts_what_the_example_app_writes(tmp_path: Path) -> None:
         assert results() == {"request": written}
 
 
+def test_the_sidecar_counts_what_the_example_job_writes(
+    workloads: dict[str, Json], tmp_path: Path
+) -> None:
+    [job] = spec_of(workloads["jobs/linger"])["containers"]
+    source = job["command"][2]
+    assert source.count("/var/log/job") == 1
+    subprocess.run(
+        [sys.executable, "-c", source.replace("/var/log/job", str(tmp_path))], check=True
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-m", "sidecar", "--once", "--log-path", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert 'ai_sidecar_lines_total{result="request"} 100.0' in done.stdout
+
+
 def test_the_scrape_configuration_of_the_readme_is_valid(tmp_path: Path) -> None:
     if shutil.which("promtool") is None:
         pytest.skip("there is no promtool on PATH (Debian: prometheus)")
-    yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
-    readme = (ROOT / "k8s" / "README.md").read_text(encoding="utf-8")
-    [block] = re.findall(r"^ *```yaml\n(.*?)^ *```$", readme, re.MULTILINE | re.DOTALL)
-    document = yaml.safe_load(block)
+    readme = (K8S / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^ *```yaml\n(.*?)^ *```$", readme, re.MULTILINE | re.DOTALL)
+    [document] = [one for one in map(yaml.safe_load, blocks) if "scrape_configs" in one]
     # Debian builds its Prometheus without the discovery of Kubernetes
-    assert [job.pop("kubernetes_sd_configs") for job in document["scrape_configs"]] == [
-        [{"role": "pod"}]
-    ]
+    for job in document["scrape_configs"]:
+        assert job.pop("kubernetes_sd_configs") == [{"role": "pod"}]
     config = tmp_path / "prometheus.yml"
     config.write_text(json.dumps(document))
 
@@ -277,41 +418,3 @@ def test_the_scrape_configuration_of_the_readme_is_valid(tmp_path: Path) -> None
     )
 
     assert checked.returncode == 0, checked.stderr
-
-
-def dockerfile() -> list[tuple[str, str]]:
-    """Give the instructions of the Dockerfile, continued lines joined."""
-    text = (ROOT / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    return [(word, rest) for word, _, rest in (line.partition(" ") for line in lines)]
-
-
-def test_the_image_runs_the_program_as_the_user_that_the_manifest_names(sidecar: Json) -> None:
-    instructions = dict(dockerfile())
-    context = sidecar["securityContext"]
-
-    assert json.loads(instructions["ENTRYPOINT"]) == ["ai-sidecar"]
-    assert instructions["USER"] == f"{context['runAsUser']}:{context['runAsGroup']}"
-    assert instructions["EXPOSE"] == str(sidecar["ports"][0]["containerPort"])
-
-
-def test_what_the_image_copies_is_there_and_not_kept_from_it() -> None:
-    rules = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
-    sources = [
-        source
-        for word, rest in dockerfile()
-        if word == "COPY" and not rest.startswith("--from")
-        for source in rest.split()[:-1]
-    ]
-
-    assert [source for source in sources if not (ROOT / source).exists()] == []
-    kept_away = []
-    for source in sources:
-        verdict = False
-        # the last rule that fits decides
-        for rule in rules:
-            if rule and not rule.startswith("#") and fnmatch(source, rule.removeprefix("!")):
-                verdict = not rule.startswith("!")
-        if verdict:
-            kept_away.append(source)
-    assert kept_away == []
