@@ -60,7 +60,12 @@ class Sidecar:
     """Everything that is counted and what counts it; `step` is the whole of the work, without waiting."""
 
     def __init__(
-        self, config: Config, *, version: str, observe: Callable[[Request, str], None] | None = None
+        self,
+        config: Config,
+        *,
+        version: str,
+        observe: Callable[[Request, str], None] | None = None,
+        meter: type[Meter] = Meter,
     ) -> None:
         self.config = config
         try:
@@ -70,7 +75,7 @@ class Sidecar:
             raise ConfigError(str(error)) from None
         self.health = Health(version=version)
         self.store = Store(config.max_series, tuple(config.labels))
-        self.meter = Meter(self.store, self.book, cost_source=config.cost_source)
+        self.meter = meter(self.store, self.book, cost_source=config.cost_source)
         self.exposition = Exposition(
             self.store, self.meter, self.health, zero_first=config.zero_first
         )
@@ -261,7 +266,7 @@ class Sidecar:
             return 0
 
 
-def _spare_the_collector() -> None:
+def spare_the_collector() -> None:
     """Look for circles of garbage seldom: a line leaves none, and each look costs as much as a line."""
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
@@ -271,7 +276,7 @@ def once(config: Config, *, version: str) -> bytes:
     """Read all there is and give the page, and push it where that is asked for; OSError where it cannot be."""
     sidecar = Sidecar(config, version=version)
     pusher = _pusher(sidecar)
-    _spare_the_collector()
+    spare_the_collector()
     sidecar.read_all()
     page = sidecar.exposition.page("text/plain", None)[0]
     if pusher is not None:
@@ -502,5 +507,5 @@ def run(config: Config, *, version: str, reload: Callable[[], Config] | None = N
     `reload` reads the configuration again at SIGHUP; ConfigError where it is not good any more.
     """
     loop = Loop(Sidecar(config, version=version), reload)
-    _spare_the_collector()
+    spare_the_collector()
     loop.run()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import accumulate
 from operator import add, attrgetter
 from typing import Any, NamedTuple
@@ -78,6 +78,18 @@ class Exposition:
         """How many rows there are: it changes when somebody has been shown a new one."""
         return sum([len(rows.rows) for rows in self._rows])
 
+    @property
+    def heads(self) -> list[bytes]:
+        """HELP and TYPE of each family in OpenMetrics, in their order."""
+        return [rows.openmetrics_head for rows in self._rows]
+
+    def changes(self) -> Iterator[Change]:
+        """Give the rows that are new or have changed since the last call, family by family."""
+        self._take_in()
+        for place, rows in enumerate(self._rows):
+            for row, text in rows.changed():
+                yield Change(place, row, text, rows.zero(row))
+
     def dump(self) -> dict[str, Any]:
         """Give, as JSON values, who has seen what: with it, a new process shows no row as 0 to who saw its value."""
         self._take_in()
@@ -141,7 +153,7 @@ class Exposition:
             still_wanted = [want for want in wanted[place] if not getattr(series, want.probe)]
             if len(still_wanted) == len(wanted[place]):
                 continue
-            escaped = tuple([_escaped(value) for value in series.labels])
+            escaped = tuple([escape(value) for value in series.labels])
             for want in wanted[place]:
                 if want not in still_wanted:
                     rows_of[place].append(want.rows.put(series, escaped, want, birth))
@@ -162,6 +174,16 @@ def wants_openmetrics(accept: str) -> bool:
         if kind == "text/plain" and is_known:
             return False
     return False
+
+
+class Change(NamedTuple):
+    """A row, and its OpenMetrics lines as they are now and as they would be with nothing counted."""
+
+    family: int
+    """The place of its family."""
+    row: object
+    text: bytes
+    zero: bytes
 
 
 class _Row:
@@ -219,7 +241,7 @@ class _Rows:
         total = "_total" if family.type == "counter" else ""
         self._text_head = f"# HELP {family.name}{total} {documentation}\n# TYPE {family.name}{total} {family.type}\n".encode()
         documentation = documentation.replace('"', r"\"")
-        self._openmetrics_head = (
+        self.openmetrics_head = (
             f"# HELP {family.name} {documentation}\n# TYPE {family.name} {family.type}\n".encode()
         )
 
@@ -246,7 +268,7 @@ class _Rows:
     def write(self, out: list[bytes], seen: int, is_openmetrics: bool) -> None:
         """Write HELP, TYPE and the rows; those born after the page that was `seen` as 0."""
         family = self.family
-        out.append(self._openmetrics_head if is_openmetrics else self._text_head)
+        out.append(self.openmetrics_head if is_openmetrics else self._text_head)
         rows = self.rows
         if family.exemplars and is_openmetrics != self._is_openmetrics:
             self._is_openmetrics = is_openmetrics
@@ -259,7 +281,15 @@ class _Rows:
         old = rows if first_new == len(rows) else rows[:first_new]
         make = self._histogram if family.buckets else _LINES[family.combine]
         out += [row.text or make(row, family) for row in old]
-        out += [self._zero(row) for row in rows[first_new:]]
+        out += [self.zero(row) for row in rows[first_new:]]
+
+    def changed(self) -> Iterator[tuple[_Row, bytes]]:
+        """Give the rows whose lines are not those last made, and their lines in OpenMetrics."""
+        self._is_openmetrics = True
+        make = self._histogram if self.family.buckets else _LINES[self.family.combine]
+        for row in self.rows:
+            if row.text is None:
+                yield row, make(row, self.family)
 
     def _template(self, pattern: str, key: Labels) -> bytes:
         values = tuple([key[place].replace("%", "%%") for place in self._order])
@@ -308,7 +338,8 @@ class _Rows:
                 )
         return b"\n".join(lines)
 
-    def _zero(self, row: _Row) -> bytes:
+    def zero(self, row: _Row) -> bytes:
+        """Give the lines of a row with nothing counted."""
         if not self.family.buckets:
             return row.template % b"0.0"
         zero = b"0.0" if row.is_large else 0
@@ -391,5 +422,6 @@ def _number(value: float) -> bytes:
     return text.encode()
 
 
-def _escaped(value: str) -> str:
+def escape(value: str) -> str:
+    """Write a label value as it stands between quotes."""
     return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")

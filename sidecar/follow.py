@@ -304,7 +304,7 @@ class Follower:
     def _resolve(self) -> dict[Identity, tuple[str, os.stat_result]]:
         found: dict[Identity, tuple[str, os.stat_result]] = {}
         refused: set[str] = set()
-        for path in self._paths():
+        for path in self.paths():
             try:
                 status = os.stat(path)
             except OSError as error:
@@ -316,7 +316,8 @@ class Follower:
         self._refused = refused
         return found
 
-    def _paths(self) -> Iterator[str]:
+    def paths(self) -> Iterator[str]:
+        """Give the names that the followed paths lead to now, be there a file or not."""
         for pattern in self._patterns:
             if os.path.isdir(pattern):
                 for directory, _, names in os.walk(pattern, followlinks=True):
@@ -352,7 +353,7 @@ class Follower:
                 names.setdefault(directory or ".", set()).add(base)
         found: dict[Identity, tuple[str, os.stat_result]] = {}
         for directory, bases in names.items():
-            rotated = re.compile("|".join(_rotated_names(base) for base in bases))
+            rotated = re.compile("|".join(rotated_names(base) for base in bases))
             try:
                 entries = list(os.scandir(directory))
             except OSError:
@@ -609,7 +610,7 @@ def _stem(name: str) -> str:
     return re.split(r"[.\-_]", name, maxsplit=1)[0]
 
 
-def _rotated_names(base: str) -> str:
+def rotated_names(base: str) -> str:
     """Give the pattern of names that `base` gets when it is rotated: `app.log.1`, `app.log-2026…`, `app-2026….log`."""
     stem, dot, suffix = base.rpartition(".")
     pattern = re.escape(base) + r"[.\-_].+\Z"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import datetime
-from operator import attrgetter
+from operator import add, attrgetter
 from typing import Any
 
 from .fields import ERROR_TYPES, seconds_of
@@ -73,6 +73,14 @@ EXEMPLARS = ("duration_exemplars", "time_to_first_token_exemplars")
 """Bucket → (trace id, nanoseconds, Unix seconds or `None`), the last one that fell there."""
 
 Exemplars = dict[int, tuple[str, int, float | None]]
+
+Taken = tuple[
+    list[tuple[int, int]],
+    list[tuple[int, list[int]]],
+    list[tuple[int, Any]],
+    list[tuple[int, Exemplars]],
+]
+"""Of a series what is not nothing, by place in `COUNTERS`, `HISTOGRAMS`, `GAUGES`, `EXEMPLARS`."""
 
 _FINISH_REASONS = frozenset(
     {"", "stop", "length", "tool_calls", "content_filter", "error", "other"}
@@ -216,6 +224,41 @@ class Series:
         for name, rows in zip(EXEMPLARS, exemplars, strict=True):
             setattr(series, name, rows and {bucket: tuple(exemplar) for bucket, *exemplar in rows})
         return series
+
+    def take(self) -> Taken:
+        """Give what was counted since the last time, as values that `marshal` knows, and count from nothing again."""
+        counters = [(place, value) for place, value in enumerate(_counters_of(self)) if value]
+        histograms = [
+            (place, counts) for place, counts in enumerate(_histograms_of(self)) if counts
+        ]
+        gauges = [
+            (place, value) for place, value in enumerate(_gauges_of(self)) if value is not None
+        ]
+        exemplars = [(place, found) for place, found in enumerate(_exemplars_of(self)) if found]
+        for place, _ in counters:
+            setattr(self, COUNTERS[place], 0)
+        for names, found in ((HISTOGRAMS, histograms), (GAUGES, gauges), (EXEMPLARS, exemplars)):
+            for place, _ in found:
+                setattr(self, names[place], None)
+        return counters, histograms, gauges, exemplars
+
+    def give(self, taken: Taken) -> None:
+        """Count what was taken from a series of the same labels; of two gauges the later one stays."""
+        counters, histograms, gauges, exemplars = taken
+        for place, value in counters:
+            name = COUNTERS[place]
+            setattr(self, name, getattr(self, name) + value)
+        for place, counts in histograms:
+            name = HISTOGRAMS[place]
+            ours = getattr(self, name)
+            setattr(self, name, list(map(add, ours, counts)) if ours else counts)
+        theirs = {GAUGES[place]: value for place, value in gauges}
+        for name, when in _LATEST_BY.items():
+            if name in theirs and theirs[when] >= (getattr(self, when) or 0):
+                setattr(self, name, theirs[name])
+        for place, found in exemplars:
+            name = EXEMPLARS[place]
+            setattr(self, name, {**(getattr(self, name) or {}), **found})
 
     def absorb(self, other: Series) -> None:
         """Count all that another series counted."""
