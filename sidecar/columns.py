@@ -30,6 +30,7 @@ class Columns:
         self._end = 0
         self._window_of = window_of
         self._window: int | None = None
+        self._step: int | None = None
         self._kept: dict[int, list[Entry]] = {}
         self._kept_bytes = 0
         self._chunks: list[array[int]] = []
@@ -45,11 +46,16 @@ class Columns:
 
     def put(self, row: int, step: int, figures: bytes) -> None:
         """Keep what a row's figures are from a step on."""
-        window = self._window_of(step)
-        if window != self._window or self._kept_bytes > MAX_KEPT_BYTES:
-            self.flush()
-            self._window = window
-        self._kept.setdefault(row, []).append((step, figures))
+        if step != self._step:
+            self._step = step
+            window = self._window_of(step)
+            if window != self._window or self._kept_bytes > MAX_KEPT_BYTES:
+                self.flush()
+                self._window = window
+        kept = self._kept.get(row)
+        if kept is None:
+            kept = self._kept[row] = []
+        kept.append((step, figures))
         self._kept_bytes += len(figures) + _ENTRY_BYTES
 
     def flush(self) -> None:

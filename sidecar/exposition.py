@@ -40,6 +40,7 @@ class Exposition:
     ) -> None:
         self._store = store
         self._zero_first = zero_first
+        self._is_bare = False
         self._families = meter.families
         self._page_number = 0
         self._scrapers: OrderedDict[str, int] = OrderedDict()
@@ -83,12 +84,24 @@ class Exposition:
         """HELP and TYPE of each family in OpenMetrics, in their order."""
         return [rows.openmetrics_head for rows in self._rows]
 
-    def changes(self) -> Iterator[Change]:
-        """Give the rows that are new or have changed since the last call, family by family."""
+    def changes(self) -> Iterator[tuple[int, object, bytes]]:
+        """Give the rows that are new or have changed since the last call: place of the family, row, figures.
+
+        These are what stands behind the labels in OpenMetrics, a line for each sample.
+        """
+        if not self._is_bare:
+            self._is_bare = True
+            self._forget_rows()
         self._take_in()
         for place, rows in enumerate(self._rows):
             for row, text in rows.changed():
-                yield Change(place, row, text, rows.zero(row))
+                yield place, row, text
+
+    def born(self, place: int, row: object) -> tuple[list[bytes], bytes]:
+        """Give what stands before the figures of a row that `changes` gave, and its figures with nothing counted."""
+        assert isinstance(row, _Row)  # noqa: S101 - it is one of ours
+        rows = self._rows[place]
+        return rows.starts(row), rows.zero(row)
 
     def dump(self) -> dict[str, Any]:
         """Give, as JSON values, who has seen what: with it, a new process shows no row as 0 to who saw its value."""
@@ -126,7 +139,10 @@ class Exposition:
             rows.rows.sort(key=attrgetter("birth"))
 
     def _forget_rows(self) -> None:
-        self._rows = [_Rows(family, self._store.extra_labels) for family in self._families]
+        self._rows = [
+            _Rows(family, self._store.extra_labels, is_bare=self._is_bare)
+            for family in self._families
+        ]
         self._series = self._store.series
         self._counts: list[int] = []
         """Of each series, how many requests it had when its rows were looked at last."""
@@ -176,16 +192,6 @@ def wants_openmetrics(accept: str) -> bool:
     return False
 
 
-class Change(NamedTuple):
-    """A row, and its OpenMetrics lines as they are now and as they would be with nothing counted."""
-
-    family: int
-    """The place of its family."""
-    row: object
-    text: bytes
-    zero: bytes
-
-
 class _Row:
     """One label set of a family: its finished text but for the figures, and the series that it adds up."""
 
@@ -218,7 +224,11 @@ class _Want(NamedTuple):
 class _Rows:
     """A family and its rows, in the order of their birth."""
 
-    def __init__(self, family: Family, extra_labels: tuple[str, ...]) -> None:
+    def __init__(
+        self, family: Family, extra_labels: tuple[str, ...], *, is_bare: bool = False
+    ) -> None:
+        """Where `is_bare`, lines have figures alone."""
+        self._is_bare = is_bare
         self.family = family
         self.rows: list[_Row] = []
         self._by_key: dict[Labels, _Row] = {}
@@ -292,8 +302,21 @@ class _Rows:
                 yield row, make(row, self.family)
 
     def _template(self, pattern: str, key: Labels) -> bytes:
+        template = self._full_template(pattern, key)
+        if self._is_bare:
+            return b"".join(
+                [line[line.rindex(b" ") + 1 :] + b"\n" for line in template.split(b"\n")[:-1]]
+            )
+        return template
+
+    def _full_template(self, pattern: str, key: Labels) -> bytes:
         values = tuple([key[place].replace("%", "%%") for place in self._order])
         return (pattern % (values * self._line_count)).encode()
+
+    def starts(self, row: _Row) -> list[bytes]:
+        """Give what stands before the figure in each line of a row."""
+        lines = self._full_template(self._pattern, row.key).split(b"\n")[:-1]
+        return [line[: line.rindex(b" ") + 1].replace(b"%%", b"%") for line in lines]
 
     def _histogram(self, row: _Row, family: Family) -> bytes:
         """Make the lines of a histogram: buckets, count, sum."""

@@ -17,7 +17,6 @@ from datetime import UTC, datetime
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
 
 from .fields import FIRST_TIMESTAMP
 from .metrics import Meter
@@ -28,6 +27,8 @@ MAX_LATE = 10_000
 """Requests of earlier steps that are kept until they are counted together."""
 MAX_RUNS = 64
 """Runs that are merged at once; of more, as many become one first."""
+ORDER_BITS = 20
+"""An order of rate limits is the step, and in these bits how many came before in it."""
 _BLOCK_BYTES = 64 * 1024
 _HEAD = struct.Struct("<qI")
 """Before what was taken in a step: the step, and how many bytes follow."""
@@ -233,7 +234,7 @@ class TimedMeter(Meter):
         self.moment_from = datetime.fromtimestamp(self.second_from, UTC)
         self.moment_to = datetime.fromtimestamp(self.second_to, UTC)
         # of two steps the later one has told the rate limit last
-        self._store.order = step << 20
+        self._store.order = step << ORDER_BITS
 
     def _leave(self) -> None:
         """Take what was counted; until a step is turned to, nothing is counted at once."""
@@ -268,14 +269,11 @@ def nothing_of(store: Store) -> Store:
 def steps_of(deltas: Deltas, totals: Store) -> Iterator[int]:
     """Add up what was taken, a step at a time: at each step given, `totals` is what it would have shown."""
     series = totals.series
+    step = 0
     for step, group in groupby(deltas.merged(), itemgetter(0)):
         for _, rows in group:
             for place, taken in rows:
                 series[place].give(taken)
-                totals.order = max(totals.order, _order_in(taken))
         yield step
-
-
-def _order_in(taken: Taken) -> int:
-    gauges: list[tuple[int, Any]] = taken[2]
-    return max([value for place, value in gauges if place in (2, 4)], default=0)
+    # whatever tells a rate limit from now on is later
+    totals.order = (step + 1) << ORDER_BITS

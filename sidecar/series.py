@@ -74,13 +74,8 @@ EXEMPLARS = ("duration_exemplars", "time_to_first_token_exemplars")
 
 Exemplars = dict[int, tuple[str, int, float | None]]
 
-Taken = tuple[
-    list[tuple[int, int]],
-    list[tuple[int, list[int]]],
-    list[tuple[int, Any]],
-    list[tuple[int, Exemplars]],
-]
-"""Of a series what is not nothing, by place in `COUNTERS`, `HISTOGRAMS`, `GAUGES`, `EXEMPLARS`."""
+Taken = list[tuple[int, Any]]
+"""Of a series what is not nothing, by place in all its `COUNTERS`, `HISTOGRAMS`, `GAUGES` and `EXEMPLARS`."""
 
 _FINISH_REASONS = frozenset(
     {"", "stop", "length", "tool_calls", "content_filter", "error", "other"}
@@ -102,6 +97,12 @@ _LATEST_BY = {
 }
 """By what it is known which of two values is the later one; what decides comes after what it decides."""
 _exemplars_of = attrgetter(*EXEMPLARS)
+_ALL = (*COUNTERS, *HISTOGRAMS, *GAUGES, *EXEMPLARS)
+_all_of = attrgetter(*_ALL)
+_FIRST_HISTOGRAM = len(COUNTERS)
+_FIRST_GAUGE = _FIRST_HISTOGRAM + len(HISTOGRAMS)
+_FIRST_EXEMPLAR = _FIRST_GAUGE + len(GAUGES)
+_NOTHING_COUNTED = tuple([0 if name in COUNTERS else None for name in _ALL])
 
 
 _NOTHING: list[Any] = []
@@ -227,38 +228,34 @@ class Series:
 
     def take(self) -> Taken:
         """Give what was counted since the last time, as values that `marshal` knows, and count from nothing again."""
-        counters = [(place, value) for place, value in enumerate(_counters_of(self)) if value]
-        histograms = [
-            (place, counts) for place, counts in enumerate(_histograms_of(self)) if counts
+        taken = [
+            entry
+            for entry, nothing in zip(enumerate(_all_of(self)), _NOTHING_COUNTED, strict=False)
+            if entry[1] != nothing
         ]
-        gauges = [
-            (place, value) for place, value in enumerate(_gauges_of(self)) if value is not None
-        ]
-        exemplars = [(place, found) for place, found in enumerate(_exemplars_of(self)) if found]
-        for place, _ in counters:
-            setattr(self, COUNTERS[place], 0)
-        for names, found in ((HISTOGRAMS, histograms), (GAUGES, gauges), (EXEMPLARS, exemplars)):
-            for place, _ in found:
-                setattr(self, names[place], None)
-        return counters, histograms, gauges, exemplars
+        for place, _ in taken:
+            setattr(self, _ALL[place], _NOTHING_COUNTED[place])
+        return taken
 
     def give(self, taken: Taken) -> None:
         """Count what was taken from a series of the same labels; of two gauges the later one stays."""
-        counters, histograms, gauges, exemplars = taken
-        for place, value in counters:
-            name = COUNTERS[place]
-            setattr(self, name, getattr(self, name) + value)
-        for place, counts in histograms:
-            name = HISTOGRAMS[place]
+        for place, value in taken:
+            name = _ALL[place]
             ours = getattr(self, name)
-            setattr(self, name, list(map(add, ours, counts)) if ours else counts)
-        theirs = {GAUGES[place]: value for place, value in gauges}
-        for name, when in _LATEST_BY.items():
-            if name in theirs and theirs[when] >= (getattr(self, when) or 0):
-                setattr(self, name, theirs[name])
-        for place, found in exemplars:
-            name = EXEMPLARS[place]
-            setattr(self, name, {**(getattr(self, name) or {}), **found})
+            if place < _FIRST_HISTOGRAM:
+                setattr(self, name, ours + value)
+            elif ours is None:
+                setattr(self, name, value)
+            elif place < _FIRST_GAUGE:
+                setattr(self, name, list(map(add, ours, value)))
+            elif place >= _FIRST_EXEMPLAR:
+                ours.update(value)
+            elif (when := _LATEST_BY[name]) == name:
+                # an order, or a time: it decided before it is changed itself
+                if value > ours:
+                    setattr(self, name, value)
+            elif dict(taken)[_ALL.index(when)] >= getattr(self, when):
+                setattr(self, name, value)
 
     def absorb(self, other: Series) -> None:
         """Count all that another series counted."""

@@ -67,15 +67,24 @@ class Timeline:
     def take(self, step: int) -> None:
         """Take in what the exposition shows at the end of a step; steps come in their order."""
         self._cover(step)
-        for family, key, text, zero in self._exposition.changes():
-            row = self._rows.get(key)
+        rows, put = self._rows, self._columns.put
+        for family, key, text in self._exposition.changes():
+            row = rows.get(key)
             if row is None:
-                starts = [line[: line.rindex(b" ") + 1] for line in zero.split(b"\n")[:-1]]
-                row = self._rows[key] = _Row(self._columns.add_row(), family, starts)
-                if self._zero_first and not self._is_gauge[family]:
-                    # so that increase() sees the first requests of a row
-                    self._columns.put(row.number, step - 1, _figures(zero, starts))
-            self._columns.put(row.number, step, _figures(text, row.starts))
+                row = self._add_row(family, key, step)
+            put(row.number, step, text[:-1])
+
+    def _add_row(self, family: int, key: object, step: int) -> _Row:
+        starts, zero = self._exposition.born(family, key)
+        row = self._rows[key] = _Row(
+            self._columns.add_row(),
+            family,
+            [start.replace(b"{", b"{" + self._labels, 1) for start in starts],
+        )
+        if self._zero_first and not self._is_gauge[family]:
+            # so that increase() sees the first requests of a row
+            self._columns.put(row.number, step - 1, zero[:-1])
+        return row
 
     def last_until(self, moment: float) -> None:
         """Write samples on to a moment, Unix seconds, though nothing happens any more."""
@@ -160,51 +169,52 @@ class Timeline:
     ) -> list[bytes] | None:
         """Write a row's lines of a window; `last` is what it began with, given back is what it ended with."""
         steps, stamps = self._window(window)
+        out: list[bytes] = []
         at = 0
         for step, figures in self._columns.read(row.number, window):
             place = bisect_left(steps, step, at)
             if last is not None and place > at:
-                self._write_same(write, last, stamps[at:place])
+                _repeat(out, last, stamps[at:place])
             at = place
+            if len(row.starts) == 1:
+                last = [b"%b%b " % (row.starts[0], figures)]
+                continue
             values = figures.split(b"\n")
-            last = [start + value + b" " for start, value in zip(row.starts, values, strict=True)]
             if _EXEMPLAR in figures and place < len(stamps) and steps[place] == step:
-                last = self._write_exemplars(write, row, values, stamps[place])
+                last = _with_exemplars(out, row.starts, values, stamps[place])
                 at += 1
+            else:
+                last = [
+                    start + value + b" " for start, value in zip(row.starts, values, strict=True)
+                ]
         if last is not None and at < len(stamps):
-            self._write_same(write, last, stamps[at:])
+            _repeat(out, last, stamps[at:])
+        text = b"".join(out)
+        self.sample_count += text.count(b"\n")
+        write(text)
         return last
 
-    def _write_same(
-        self, write: Callable[[bytes], object], lines: list[bytes], stamps: list[bytes]
-    ) -> None:
-        self.sample_count += len(lines) * len(stamps)
-        if self._labels:
-            lines = [line.replace(b"{", b"{" + self._labels, 1) for line in lines]
-        if len(lines) == 1:
-            write(lines[0] + lines[0].join(stamps))
-            return
+
+def _repeat(out: list[bytes], lines: list[bytes], stamps: list[bytes]) -> None:
+    """Write the same lines at each of some times."""
+    if len(lines) > 1:
         ended = [*lines, b""]
-        write(b"".join([stamp.join(ended) for stamp in stamps]))
-
-    def _write_exemplars(
-        self, write: Callable[[bytes], object], row: _Row, values: list[bytes], stamp: bytes
-    ) -> list[bytes]:
-        """Write one sample of each line, with its exemplar where there is one; give the lines without."""
-        lines: list[bytes] = []
-        out: list[bytes] = []
-        for start, value in zip(row.starts, values, strict=True):
-            figure, mark, exemplar = value.partition(_EXEMPLAR)
-            lines.append(start + figure + b" ")
-            shown = lines[-1]
-            if self._labels:
-                shown = shown.replace(b"{", b"{" + self._labels, 1)
-            out.append(shown + stamp[:-1] + mark + exemplar + b"\n")
-        self.sample_count += len(out)
-        write(b"".join(out))
-        return lines
+        out += [stamp.join(ended) for stamp in stamps]
+    elif len(stamps) == 1:
+        out += lines
+        out += stamps
+    else:
+        out += lines
+        out.append(lines[0].join(stamps))
 
 
-def _figures(text: bytes, starts: list[bytes]) -> bytes:
-    lines = text.split(b"\n")
-    return b"\n".join([line[len(start) :] for line, start in zip(lines, starts, strict=False)])
+def _with_exemplars(
+    out: list[bytes], starts: list[bytes], values: list[bytes], stamp: bytes
+) -> list[bytes]:
+    """Write one sample of each line, with its exemplar where there is one; give the lines without."""
+    lines: list[bytes] = []
+    for start, value in zip(starts, values, strict=True):
+        figure, mark, exemplar = value.partition(_EXEMPLAR)
+        lines.append(start + figure + b" ")
+        out.append(b"%b%b%b%b\n" % (lines[-1], stamp[:-1], mark, exemplar))
+    return lines
