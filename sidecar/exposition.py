@@ -295,7 +295,7 @@ class _Rows:
 
     def changed(self) -> Iterator[tuple[_Row, bytes]]:
         """Give the rows whose lines are not those last made, and their lines in OpenMetrics."""
-        self._is_openmetrics = True
+        self._is_openmetrics = bool(self.family.exemplars)
         make = self._histogram if self.family.buckets else _LINES[self.family.combine]
         for row in self.rows:
             if row.text is None:
