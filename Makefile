@@ -44,6 +44,7 @@ format: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python tests/bench/read.py
 	$(BIN)/python tests/bench/serve.py
+	$(BIN)/python tests/bench/backfill.py
 
 clean:
 	rm -rf $(VENV) .venv-litellm
