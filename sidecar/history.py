@@ -122,18 +122,13 @@ class TimedMeter(Meter):
 
     is_timed = True
 
-    def begin(
-        self, deltas: Deltas, *, step_seconds: int, since: float, until: float, cuts: bool
-    ) -> None:
-        """Count what ended within `since` ≤ t < `until`, Unix seconds.
-
-        With `cuts` nothing that comes after a request of `until` or later is counted, until `is_past` is set back.
-        """
+    def begin(self, deltas: Deltas, *, step_seconds: int, since: float, until: float) -> None:
+        """Count what ended within `since` ≤ t < `until`, Unix seconds."""
         self._deltas = deltas
         self._step_seconds, self._since, self._until = step_seconds, since, until
-        self._cuts = cuts
+        self._cuts = False
         self.is_past = False
-        """A request of `until` or later came: where `cuts`, what follows it was left out."""
+        """A request of `until` or later came, and the file's history ends there: what follows was left out."""
         self.only_looks = False
         """Nothing is counted, only `is_past` is found out."""
         self.hint: float | None = None
@@ -143,12 +138,14 @@ class TimedMeter(Meter):
         self._step: int | None = None
         self._late: list[tuple[int, Request, tuple[str, ...]]] = []
         self._unplaced: list[tuple[Request, tuple[str, ...]]] = []
-        self._now = until if not cuts else float("inf")
-        self._mtime = since
+        self._now = self._mtime = since
 
-    def begin_file(self, mtime: float, *, now: float) -> None:
-        """Make ready for the lines of another file, last written at `mtime`; no record can be of after `now`."""
-        self._mtime, self._now = mtime, now
+    def begin_file(self, mtime: float, *, now: float, cuts: bool) -> None:
+        """Make ready for the lines of another file, last written at `mtime`; no record can be of after `now`.
+
+        With `cuts` nothing after its first request of `until` or later is counted, until `is_past` is set back.
+        """
+        self._mtime, self._now, self._cuts = mtime, now, cuts
 
     def end_file(self) -> None:
         """Count what waits, and take what was counted."""
@@ -159,7 +156,7 @@ class TimedMeter(Meter):
 
     def add(self, request: Request, extra: tuple[str, ...] = ()) -> None:
         """Count one finished request in its step; one that tells no time, in that of the one before it."""
-        if self.is_past and self._cuts:
+        if self.is_past:
             return
         at = request.timestamp
         if at is None or not FIRST_TIMESTAMP <= at <= self._now:
@@ -170,8 +167,8 @@ class TimedMeter(Meter):
                     self._add_untimed(request, extra)
                 return
         if at >= self._until:
-            self.is_past = True
             if self._cuts:
+                self.is_past = True
                 self._leave()
             else:
                 self.after += 1

@@ -7,6 +7,8 @@ import gzip
 import json
 import lzma
 import math
+import os
+import pty
 import random
 import re
 import shutil
@@ -29,6 +31,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from sidecar.cli import main
 from sidecar.commands.demo import FORMATS, Call, Model
+from sidecar.config import Config
+from sidecar.daemon import once
 from sidecar.metrics import DURATION_MS
 
 needs_promtool = pytest.mark.skipif(
@@ -38,6 +42,7 @@ needs_promtool = pytest.mark.skipif(
 START = 1_767_225_600.0  # 2026-01-01, on the hour
 STEP = 15
 DAY = 86400
+GOLDEN = Path(__file__).parent / "golden"
 
 Samples = dict[str, list[tuple[float, float]]]
 
@@ -334,12 +339,12 @@ def test_exemplars_histograms_and_labels_of_ones_own(tmp_path: Path) -> None:
     exemplars = {
         sample.exemplar.labels["trace_id"]: (
             sample.exemplar.value,
-            float(sample.exemplar.timestamp or 0),
+            float(str(sample.exemplar.timestamp)),
         )
         for sample in durations
         if sample.exemplar
     }
-    assert exemplars["trace8"] == (320, START + 80)
+    assert [exemplars["trace8"]] == [(320, START + 80)]
     by_bound = {
         sample.labels["le"]: sample.value
         for sample in durations
@@ -448,6 +453,79 @@ def test_what_until_leaves_is_counted_by_the_sidecar_and_nothing_twice(tmp_path:
         if text.startswith('ai_sidecar_lines_total{result="request"}')
     ]
     assert float(lines.rpartition(" ")[2]) == 60 + 60 + 400
+
+
+@pytest.mark.parametrize(
+    "log", sorted(GOLDEN.glob("*/*.jsonl")), ids=lambda log: f"{log.parent.name}-{log.stem}"
+)
+def test_the_last_sample_of_each_series_is_what_is_served(tmp_path: Path, log: Path) -> None:
+    copy = tmp_path / "app.log"
+    copy.write_bytes(log.read_bytes())
+    config = Config(log_paths=(str(copy),))
+    page = once(config, version="0").decode()
+    served = {
+        key: float(value)
+        for key, _, value in [text.rpartition(" ") for text in page.splitlines()]
+        if key.startswith("ai_api_")
+    }
+
+    output = tmp_path / "history.om"
+    assert backfill("--log-path", copy, "--output", output, "--step", "3600").exit_code == 0
+
+    last: dict[str, float] = {}
+    for text in output.read_text().splitlines():
+        if not text.startswith("#"):
+            sample, value, _ = text.partition(" # ")[0].rsplit(" ", 2)
+            last[sample] = float(value)
+    assert last == served
+
+
+def test_a_gauge_is_what_the_latest_record_told_of_whatever_file(tmp_path: Path) -> None:
+    told = [(START + number * 60 + 1, 1000 - number) for number in range(60)]
+    for place in range(3):
+        (tmp_path / f"pod-{place}.log").write_text(
+            "".join([line(at, rate_limit_remaining_requests=left) for at, left in told[place::3]])
+        )
+
+    found = of(history(tmp_path, "--log-path", tmp_path), "ai_api_rate_limit_remaining")
+
+    assert len(found) > 200
+    assert found == [(at, max(told_ for told_ in told if told_[0] < at)[1]) for at, _ in found]
+
+
+def test_a_packed_file_is_read_to_its_end_whatever_until_says(tmp_path: Path) -> None:
+    log, state = tmp_path / "app.log", tmp_path / "state"
+    log.write_text(line(START + 1000))
+    texts = [line(START + (number * 37) % 100) for number in range(100)]
+    (tmp_path / "app.log.1.gz").write_bytes(gzip.compress("".join(texts).encode()))
+
+    found = history(tmp_path, "--log-path", log, "--until", str(START + 60), "--state-dir", state)
+
+    assert of(found, "ai_api_requests_total")[-1] == (START + 60, 60)
+
+
+def test_progress_is_drawn_on_a_terminal_and_nothing_is_left_when_it_is_ended(
+    tmp_path: Path,
+) -> None:
+    log, output = tmp_path / "logs" / "app.log", tmp_path / "out" / "history.om"
+    for path in (log, output):
+        path.parent.mkdir()
+    log.write_text(line(START) * 300_000)
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "sidecar", "backfill"]
+    command += ["--log-path", str(log), "--output", str(output)]
+    process = subprocess.Popen(command, stderr=theirs)
+    os.close(theirs)
+
+    drawn = b""
+    while b"left" not in drawn:
+        drawn += os.read(ours, 1000)
+    process.terminate()
+
+    assert process.wait(30) == 130
+    assert re.search(rb"reading .*%.*MB/s.*left", drawn), drawn
+    assert list(output.parent.iterdir()) == []
+    os.close(ours)
 
 
 def _split(text: str, is_split: bool) -> list[tuple[str, str]]:

@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -92,6 +93,8 @@ def backfill(context: click.Context, /, **options: Any) -> None:
     With --state-dir the sidecar goes on from there: no request is counted twice and none is missed.
     """
     config, version = context.obj(context)
+    # temporary files are large: they go when we do
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     run(config, _plan(config, options), version=version, terminal=sys.stderr)
 
 
@@ -210,7 +213,6 @@ class Backfill:
                 step_seconds=plan.step_seconds,
                 since=plan.since,
                 until=plan.until if plan.until is not None else math.inf,
-                cuts=self._cuts,
             )
             self._read(self._find())
             self._complain()
@@ -259,9 +261,10 @@ class Backfill:
             if before is not None:
                 # the runtime may have begun a new file in the middle of a line that it splits
                 source.predecessor = before[0]
-            meter.begin_file(min(file.mtime, self._end), now=self._now)
-            self._reads_wrappers = self._probe.reads_wrappers(file)
+            # the sidecar can go on in the middle of a file, but not of a packed one
             cuts = self._cuts and not file.is_packed
+            meter.begin_file(min(file.mtime, self._end), now=self._now, cuts=cuts)
+            self._reads_wrappers = self._probe.reads_wrappers(file)
             rest: int | None = None
             for whole, too_long in reading.whole():
                 if rest is None:
@@ -280,7 +283,7 @@ class Backfill:
             self._sidecar.health.read_bytes += reading.read_bytes
             self._end_file(file, reading, source, is_cut=rest is not None)
             meter.end_file()
-        meter.begin_file(self._end, now=self._now)
+        meter.begin_file(self._end, now=self._now, cuts=False)
         for source, half in self._last.values():
             pipeline.finish(source, half)
         meter.end_file()
@@ -326,8 +329,6 @@ class Backfill:
         pipeline, meter, health = self._sidecar.pipeline, self._meter, self._sidecar.health
         if not cuts:
             self._feed_lines(source, whole, too_long)
-            # what stands in a packed file is history, whenever it ended
-            meter.is_past = False
             return None
         before = source.dump(), dict(health.lines), dict(health.requests), pipeline.dump()
         self._feed_lines(source, whole, too_long)
@@ -382,6 +383,11 @@ class Backfill:
             log.warning(
                 "%d requests tell no time that can be: they stand under the time of the one before them",
                 meter.untimed,
+            )
+        if self._cuts and meter.after:
+            log.warning(
+                "%d requests in packed files ended at --until or later: the sidecar will not read them either",
+                meter.after,
             )
         if meter.before or meter.after:
             log.info(
