@@ -56,6 +56,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python tests/bench/serve.py
 	$(BIN)/python tests/bench/state.py
 	$(BIN)/python tests/bench/hostile.py
+	$(BIN)/python tests/bench/backfill.py
 
 soak: $(VENV)/.dev
 	$(BIN)/python tests/soak.py --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))

@@ -132,7 +132,9 @@ class Batch:
         labels = Writer(table, known, kinds)
         label_source = labels.texts(self._labels)
         loop = Writer(table, known, kinds)
-        loop_source = _loop_source(loop, self._labels, self._meter.constants)
+        loop_source = _loop_source(
+            loop, self._labels, self._meter.constants, is_timed=self._meter.is_timed
+        )
         if any(
             "(record," in source or "(record)" in source or "record.get(" in source
             for source in (
@@ -261,7 +263,9 @@ def _moment(writer: Writer) -> str:
     return writer.access(chain) if is_moment and chain[:-1] in writer.known else ""
 
 
-def _loop_source(writer: Writer, labels: Sequence[str], constants: Mapping[str, Any]) -> str:
+def _loop_source(
+    writer: Writer, labels: Sequence[str], constants: Mapping[str, Any], *, is_timed: bool
+) -> str:
     """Write the loop that counts records; whatever tells their labels is looked up together, as it stands."""
     table = writer.table
     spelling: dict[str, None] = {}
@@ -296,6 +300,17 @@ def _loop_source(writer: Writer, labels: Sequence[str], constants: Mapping[str, 
         enough.append(
             f"if missing & {1 << place} and {' and '.join(missing) or 'True'}: return record"
         )
+    within = []
+    if is_timed and moment:
+        within = [
+            f"if {moment} is None or not self.moment_from <= {moment} < self.moment_to: return record"
+        ]
+    elif is_timed and "timestamp" in figures:
+        within = [
+            "if timestamp is None or not self.second_from <= timestamp < self.second_to: return record"
+        ]
+    elif is_timed:
+        within = ["return record"]
     lines = [
         *writer.taking(),
         f"raw = ({', '.join(spelling)}{',' if spelling else ''})",
@@ -304,6 +319,7 @@ def _loop_source(writer: Writer, labels: Sequence[str], constants: Mapping[str, 
         "    if slow(record, raw, cells, of_path): return record",
         "    continue",
         *writer.lines,
+        *within,
         "series, price, missing = cell",
         *(["if missing:", *("    " + line for line in enough)] if enough else []),
         last,

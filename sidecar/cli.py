@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import click
+from click.core import ParameterSource
 
 from . import config as configuration
 from .config import Config, ConfigError
@@ -57,8 +58,31 @@ def _set_up_log(level: str, form: str) -> None:
     root.propagate = False
 
 
-_LATE_COMMANDS = {"demo": "sidecar.commands.demo"}
+_LATE_COMMANDS = {"backfill": "sidecar.commands.backfill", "demo": "sidecar.commands.demo"}
 """Commands that bring more than a few imports: loaded when they are asked for."""
+
+
+_READERS = frozenset({"backfill"})
+"""Commands that read logs as the main job does: they take its options for that too, before or after their name."""
+_READING_OPTIONS = frozenset(
+    {
+        "config",
+        "cost_source",
+        "envelope",
+        "label",
+        "log_format",
+        "log_level",
+        "log_path",
+        "max_line_bytes",
+        "max_series",
+        "parser",
+        "path_label",
+        "prices",
+        "schema",
+        "state_dir",
+        "zero_first",
+    }
+)
 
 
 class _OneSentenceGroup(click.Group):
@@ -70,6 +94,13 @@ class _OneSentenceGroup(click.Group):
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         if name in _LATE_COMMANDS:
             found: click.Command = getattr(import_module(_LATE_COMMANDS[name]), name)
+            if name in _READERS:
+                own = {parameter.name for parameter in found.params}
+                found.params += [
+                    parameter
+                    for parameter in self.params
+                    if parameter.name in _READING_OPTIONS - own
+                ]
             return found
         return super().get_command(context, name)
 
@@ -111,7 +142,8 @@ def _config_file(
     if value is None:
         return {}
     document = configuration.read_file(Path(value))
-    known = frozenset(p.name for p in context.command.params if p.name) - {
+    main_context = context.find_root()
+    known = frozenset(p.name for p in main_context.command.params if p.name) - {
         "config",
         "help",
         "version",
@@ -359,6 +391,7 @@ def main(context: click.Context, /, **options: Any) -> None:
     The main job is `ai-sidecar --log-path PATH`: tail, count, serve, until SIGTERM or SIGINT.
     """
     if context.invoked_subcommand is not None:
+        context.obj = _reading
         return
     _set_up_log(options["log_level"], options["log_format"])
     config = config_from(options)
@@ -370,6 +403,17 @@ def main(context: click.Context, /, **options: Any) -> None:
         sys.stdout.buffer.flush()
         return
     daemon.run(config, version=program_version(), reload=lambda: _read_again(context))
+
+
+def _reading(context: click.Context) -> tuple[Config, str]:
+    """Give the configuration of a command that reads logs, and the program's version; its own options win."""
+    assert context.parent is not None  # noqa: S101 - a command of a group has one
+    options = dict(context.parent.params)
+    for name in _READING_OPTIONS & set(context.params):
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            options[name] = context.params[name]
+    _set_up_log(options["log_level"], options["log_format"])
+    return config_from(options), program_version()
 
 
 def _read_again(context: click.Context) -> Config:

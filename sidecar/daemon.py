@@ -24,11 +24,11 @@ from . import plugins, snapshot
 from .config import Config, ConfigError
 from .exposition import Exposition
 from .follow import Follower
-from .history import History
 from .lines import LineSplitter
 from .metrics import SCHEMAS, Health, Meter
 from .pipeline import HOLD_SECONDS, Installed, Pipeline, Source
 from .prices import PriceBook
+from .recent import Recent
 from .request import Request
 from .series import Store
 from .snapshot import StateDirectory
@@ -63,7 +63,12 @@ class Sidecar:
     """Everything that is counted and what counts it; `step` is the whole of the work, without waiting."""
 
     def __init__(
-        self, config: Config, *, version: str, observe: Callable[[Request, str], None] | None = None
+        self,
+        config: Config,
+        *,
+        version: str,
+        observe: Callable[[Request, str], None] | None = None,
+        meter: type[Meter] = Meter,
     ) -> None:
         self.config = config
         try:
@@ -71,7 +76,7 @@ class Sidecar:
             self.parsers: list[Installed] = plugins.load(config.parsers, config.tables)
         except ValueError as error:
             raise ConfigError(str(error)) from None
-        self._observe = observe
+        self._observe, self._meter_type = observe, meter
         self.health = Health(version=version)
         self._begin()
         self.health.prices_timestamp_seconds = self.book.timestamp_seconds
@@ -89,7 +94,7 @@ class Sidecar:
         self.store = Store(
             config.max_series, config.extra_labels, for_gen_ai="gen_ai" in config.schemas
         )
-        self.meter = Meter(
+        self.meter = self._meter_type(
             self.store,
             self.book,
             cost_source=config.cost_source,
@@ -103,7 +108,7 @@ class Sidecar:
             # a job's figures begin with the job
             begins_at_zero=config.linger_seconds > 0,
         )
-        self.history = History(self.store)
+        self.history = Recent(self.store)
         self.models = Models(self.store)
         self.pipeline = Pipeline(
             self.parsers,
@@ -317,7 +322,7 @@ class Sidecar:
             return 0
 
 
-def _spare_the_collector() -> None:
+def spare_the_collector() -> None:
     """Look for circles of garbage seldom: a line leaves none, and each look costs as much as a line."""
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
@@ -327,7 +332,7 @@ def once(config: Config, *, version: str) -> bytes:
     """Read all there is and give the page, and push it where that is asked for; OSError where it cannot be."""
     sidecar = Sidecar(config, version=version)
     pusher = _pusher(sidecar)
-    _spare_the_collector()
+    spare_the_collector()
     sidecar.read_all()
     page = sidecar.exposition.page("text/plain", None)[0]
     if pusher is not None:
@@ -594,5 +599,5 @@ def run(config: Config, *, version: str, reload: Callable[[], Config] | None = N
     `reload` reads the configuration again at SIGHUP; ConfigError where it is not good any more.
     """
     loop = Loop(Sidecar(config, version=version), reload)
-    _spare_the_collector()
+    spare_the_collector()
     loop.run()

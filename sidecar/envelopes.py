@@ -18,7 +18,7 @@ from typing import Any, Literal
 import msgspec
 import orjson
 
-from .fields import get
+from .fields import get, timestamp
 
 MAX_DEPTH = 4
 """How many wrappers are opened, one in the other."""
@@ -55,6 +55,20 @@ def cri(line: bytes) -> tuple[str, bool, bytes] | None:
     if match is None:
         return None
     return match[1].decode(), match[2] == b"F", match[3]
+
+
+_CRI_TIME = re.compile(rb"(\d{4}-\d\d-\d\dT\S{1,40}) (?:stdout|stderr) [PF]")
+_DOCKER_TIME = re.compile(rb'"time"\s*:\s*"([^"]{1,40})"\s*[,}]')
+
+
+def time_of(line: bytes) -> float | None:
+    """Give when the runtime wrote a line, Unix seconds, from its wrapper; `None` where it has none."""
+    match = _CRI_TIME.match(line)
+    if match is None and line[:7] == b'{"log":':
+        # the last one: what the program wrote comes before
+        found = list(_DOCKER_TIME.finditer(line, max(0, len(line) - 120)))
+        match = found[-1] if found else None
+    return timestamp(match[1].decode("ascii", "replace")) if match is not None else None
 
 
 class _DockerLine(msgspec.Struct, forbid_unknown_fields=True, gc=False):

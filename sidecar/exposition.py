@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate, takewhile
 from operator import add, attrgetter
 from typing import Any, NamedTuple
@@ -49,6 +49,7 @@ class Exposition:
         """With `begins_at_zero` a scraper's first page of all shows as 0 what no state has brought."""
         self._store = store
         self._zero_first = zero_first
+        self._tells_changes = False
         self._families = meter.families
         self._begins_at_zero = begins_at_zero
         self.page_number = 0
@@ -116,6 +117,31 @@ class Exposition:
             sum([len(rows.rows) for rows in self._rows]),
             {scraper for scraper, seen in self._scrapers.items() if seen >= youngest},
         )
+
+    @property
+    def heads(self) -> list[bytes]:
+        """HELP and TYPE of each family in OpenMetrics, in their order."""
+        return [rows.openmetrics_head for rows in self._rows]
+
+    def changes(self) -> Iterator[tuple[int, object, bytes]]:
+        """Give the rows that are new or have changed since the last call: place of the family, row, figures.
+
+        These are what stands behind the labels in OpenMetrics, a line for each sample.
+        """
+        if not self._tells_changes:
+            self._tells_changes = True
+            self._forget_rows()
+        self._take_in()
+        for place, rows in enumerate(self._rows):
+            for row in rows.changed():
+                yield place, row, rows.figures(row)
+
+    def born(self, place: int, row: object) -> tuple[list[bytes], bytes]:
+        """Give what stands before the figures of a row that `changes` gave, and its figures with nothing counted."""
+        assert isinstance(row, _Row)  # noqa: S101 - it is one of ours
+        rows = self._rows[place]
+        starts, zeros = rows.zeros(row)
+        return starts, b"".join([zero + b"\n" for zero in zeros])
 
     def dump(self) -> dict[str, Any]:
         """Give, as JSON values, who has seen what: with it, a new process shows no row as 0 to who saw its value."""
@@ -188,7 +214,7 @@ class Exposition:
             if not any(wanted[place].probe(series)):
                 continue
             labels = (*series.labels, *told(self._store, series.labels))
-            escaped = tuple([_escaped(value) for value in labels])
+            escaped = tuple([escape(value) for value in labels])
             still_wanted = []
             for want in wanted[place].wants:
                 if getattr(series, want.probe):
@@ -314,7 +340,7 @@ class _Rows:
         self._name = family.name + total
         self._text_head = f"# HELP {family.name}{total} {documentation}\n# TYPE {family.name}{total} {family.type}\n".encode()
         documentation = documentation.replace('"', r"\"")
-        self._openmetrics_head = (
+        self.openmetrics_head = (
             f"# HELP {family.name} {documentation}\n# TYPE {family.name} {family.type}\n".encode()
         )
 
@@ -347,7 +373,7 @@ class _Rows:
     def write(self, out: list[bytes], seen: int, is_openmetrics: bool) -> None:
         """Write HELP, TYPE and the rows; those born after the page that was `seen` as 0."""
         family = self.family
-        out.append(self._openmetrics_head if is_openmetrics else self._text_head)
+        out.append(self.openmetrics_head if is_openmetrics else self._text_head)
         rows = self.rows
         if family.exemplars and is_openmetrics != self._is_openmetrics:
             self._is_openmetrics = is_openmetrics
@@ -360,7 +386,27 @@ class _Rows:
         old = rows if first_new == len(rows) else rows[:first_new]
         self._make([row for row in old if not row.text])
         out += [row.text for row in old]
-        out += [self._zero(row) for row in rows[first_new:]]
+        out += [self.zero(row) for row in rows[first_new:]]
+
+    def changed(self) -> list[_Row]:
+        """Make anew the rows whose lines are not those last made, in OpenMetrics, and give them."""
+        self._is_openmetrics = bool(self.family.exemplars)
+        rows = [row for row in self.rows if not row.text]
+        self._make(rows)
+        return rows
+
+    def zeros(self, row: _Row) -> tuple[list[bytes], list[bytes]]:
+        """Give what stands before the figure in each line of a row, and the figures with nothing counted."""
+        ends = [line.rpartition(b" ") for line in self.zero(row).split(b"\n")[:-1]]
+        return [start + space for start, space, _ in ends], [figure for _, _, figure in ends]
+
+    def figures(self, row: _Row) -> bytes:
+        """Give what stands behind the labels in each line of a row."""
+        starts, _ = self.zeros(row)
+        lines = row.text.split(b"\n")
+        return b"".join(
+            [line[len(start) :] + b"\n" for start, line in zip(starts, lines, strict=False)]
+        )
 
     def _pattern(self, figure: bytes) -> bytes:
         """Give the lines of a histogram with a figure for each value but the sum, and a mark for each half of its labels.
@@ -439,7 +485,8 @@ class _Rows:
                 )
         return b"\n".join(lines)
 
-    def _zero(self, row: _Row) -> bytes:
+    def zero(self, row: _Row) -> bytes:
+        """Give the lines of a row with nothing counted."""
         if not self.family.buckets:
             return row.before + b"0.0\n"
         return self._zeros.replace(b"\0", row.before).replace(b"\1", row.after)
@@ -511,5 +558,6 @@ def _number(value: float) -> bytes:
     return text.encode()
 
 
-def _escaped(value: str) -> str:
+def escape(value: str) -> str:
+    """Write a label value as it stands between quotes."""
     return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")

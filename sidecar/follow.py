@@ -91,7 +91,7 @@ class Generation:
         return max(0, self.size - self.tail.offset)
 
 
-class _Old:
+class Old:
     """A rotated file that was there before we were: known by its content, for its number may come back."""
 
     __slots__ = ("mtime_ns", "proof", "size")
@@ -102,7 +102,8 @@ class _Old:
         self.proof = proof
 
     @classmethod
-    def of(cls, path: str, status: os.stat_result) -> _Old:
+    def of(cls, path: str, status: os.stat_result) -> Old:
+        """Look at a file as it is now."""
         proof = None
         with contextlib.suppress(OSError):
             if (opened := open_regular(path)) is not None:
@@ -112,6 +113,10 @@ class _Old:
                 finally:
                     os.close(fd)
         return cls(status.st_size, status.st_mtime_ns, proof)
+
+    def dump(self) -> list[Any]:
+        """Give JSON values of what is known of it."""
+        return [self.size, self.mtime_ns, self.proof and msgspec.to_builtins(self.proof)]
 
     def is_it(self, path: str, status: os.stat_result) -> bool:
         """Tell whether the file of this path is still the one that was there; it may have grown."""
@@ -157,7 +162,7 @@ class Follower:
         self._orphans: list[tuple[Proof, Generation]] = []
         self._orphaned = 0
         """How many orphans there have ever been: what was seen before may belong to one that came since."""
-        self._old_history: dict[Identity, _Old] = {}
+        self._old_history: dict[Identity, Old] = {}
         self._waiting: dict[Identity, float] = {}
         self._packed: dict[str, tuple[int, int]] = {}
         self._copies: dict[Identity, tuple[int, int, int]] = {}
@@ -197,17 +202,14 @@ class Follower:
                 for proof, generation in (*self._orphans, *files)
                 if proof.position
             ],
-            "old_history": [
-                [identity, old.size, old.mtime_ns, old.proof and msgspec.to_builtins(old.proof)]
-                for identity, old in self._old_history.items()
-            ],
+            "old_history": [[identity, *old.dump()] for identity, old in self._old_history.items()],
         }
 
     def load(self, dumped: dict[str, Any], now: float) -> None:
         """Take over what was dumped; files that are still what they were go on, the others wait to be found."""
         self._is_first_look = False
         self._old_history = {
-            (device, inode): _Old(size, mtime_ns, proof and msgspec.convert(proof, Proof))
+            (device, inode): Old(size, mtime_ns, proof and msgspec.convert(proof, Proof))
             for (device, inode), size, mtime_ns, proof in dumped["old_history"]
         }
         waiting: list[tuple[Proof, Generation]] = []
@@ -290,7 +292,7 @@ class Follower:
         # the old generations of a path that is new to us are no missed ones; those of the others may be
         for identity, (path, status) in self._siblings(live).items():
             if not (identity in live or identity in before or identity in self._by_identity):
-                self._old_history[identity] = _Old.of(path, status)
+                self._old_history[identity] = Old.of(path, status)
 
     def look(self, now: float) -> None:
         """Find what is new, gone, renamed, truncated or grown; `now` is monotonic seconds."""
@@ -302,7 +304,7 @@ class Follower:
         siblings = self._siblings(live)
         if self._is_first_look:
             self._old_history = {
-                identity: _Old.of(path, status)
+                identity: Old.of(path, status)
                 for identity, (path, status) in siblings.items()
                 if identity not in live
             }
@@ -406,7 +408,7 @@ class Follower:
     def _resolve(self) -> dict[Identity, tuple[str, os.stat_result]]:
         found: dict[Identity, tuple[str, os.stat_result]] = {}
         refused: set[str] = set()
-        for path in self._paths():
+        for path in self.paths():
             try:
                 status = os.stat(path)
             except OSError as error:
@@ -418,7 +420,8 @@ class Follower:
         self._refused = refused
         return found
 
-    def _paths(self) -> Iterator[str]:
+    def paths(self) -> Iterator[str]:
+        """Give the names that the followed paths lead to now, be there a file or not."""
         for pattern in self._patterns:
             if os.path.isdir(pattern):
                 for directory, _, names in os.walk(pattern, followlinks=True):
@@ -454,7 +457,7 @@ class Follower:
                 names.setdefault(directory or ".", set()).add(base)
         found: dict[Identity, tuple[str, os.stat_result]] = {}
         for directory, bases in names.items():
-            rotated = re.compile("|".join(_rotated_names(base) for base in bases))
+            rotated = re.compile("|".join(rotated_names(base) for base in bases))
             try:
                 entries = list(os.scandir(directory))
             except FileNotFoundError:
@@ -759,7 +762,7 @@ def _family(path: str) -> tuple[str, str]:
     return directory, re.split(r"[.\-_]", name, maxsplit=1)[0]
 
 
-def _rotated_names(base: str) -> str:
+def rotated_names(base: str) -> str:
     """Give the pattern of names that `base` gets when it is rotated: `app.log.1`, `app.log-2026…`, `app-2026….log`."""
     stem, dot, suffix = base.rpartition(".")
     pattern = re.escape(base) + r"[.\-_].+\Z"

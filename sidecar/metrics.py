@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Context, Decimal
 from types import EllipsisType
 from typing import Any
@@ -509,6 +510,12 @@ Cell = tuple[Series, Price | None]
 
 class Meter:
     """Adds requests to the series of a store: the one hot function of the program."""
+
+    is_timed = False
+    """Only requests that ended within `second_from` ≤ t < `second_to` (and so its `moment_from`, `moment_to`) may be
+    added without `add`, which decides about all others."""
+    second_from = second_to = 0.0
+    moment_from = moment_to = datetime.fromtimestamp(0.0, UTC)
 
     def __init__(
         self,

@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import datetime
-from operator import attrgetter
-from typing import Any
+from operator import add, attrgetter
+from typing import Any, ClassVar
 
 import orjson
 
@@ -90,6 +90,9 @@ EXEMPLARS = ("duration_exemplars", "time_to_first_token_exemplars")
 
 Exemplars = dict[int, tuple[str, int, float | None]]
 
+Taken = list[tuple[int, Any]]
+"""Of a series what is not nothing, by place in all its `COUNTERS`, `HISTOGRAMS`, `GAUGES` and `EXEMPLARS`."""
+
 _FINISH_REASONS = frozenset(
     {"", "stop", "length", "tool_calls", "content_filter", "error", "other"}
 )
@@ -112,6 +115,8 @@ _LATEST_BY = {
 _exemplars_of = attrgetter(*EXEMPLARS)
 _gen_ai_counters_of = attrgetter(*GEN_AI_COUNTERS)
 _gen_ai_histograms_of = attrgetter(*GEN_AI_HISTOGRAMS)
+_COUNTED = frozenset((*COUNTERS, *GEN_AI_COUNTERS))
+_ARE_HISTOGRAMS = frozenset((*HISTOGRAMS, *GEN_AI_HISTOGRAMS))
 
 
 _NOTHING = (-1, orjson.Fragment(b""))
@@ -138,6 +143,9 @@ class Series:
         "labels",
         "last_moment",
     )
+
+    figures: ClassVar[tuple[str, ...]] = (*COUNTERS, *HISTOGRAMS, *GAUGES, *EXEMPLARS)
+    """All that is counted, by name."""
 
     count: int
     input_tokens: int
@@ -259,6 +267,36 @@ class Series:
             setattr(series, name, rows and {bucket: tuple(exemplar) for bucket, *exemplar in rows})
         return series
 
+    def take(self) -> Taken:
+        """Give what was counted since the last time, as values that `marshal` knows, and count from nothing again."""
+        taken: Taken = []
+        for place, name in enumerate(self.figures):
+            value, nothing = getattr(self, name), 0 if name in _COUNTED else None
+            if value != nothing:
+                taken.append((place, value))
+                setattr(self, name, nothing)
+        return taken
+
+    def give(self, taken: Taken) -> None:
+        """Count what was taken from a series of the same labels; of two gauges the later one stays."""
+        for place, value in taken:
+            name = self.figures[place]
+            ours = getattr(self, name)
+            if name in _COUNTED:
+                setattr(self, name, ours + value)
+            elif ours is None:
+                setattr(self, name, value)
+            elif name in _ARE_HISTOGRAMS:
+                setattr(self, name, list(map(add, ours, value)))
+            elif name in EXEMPLARS:
+                ours.update(value)
+            elif (when := _LATEST_BY[name]) == name:
+                # an order, or a time: it decided before it is changed itself
+                if value > ours:
+                    setattr(self, name, value)
+            elif dict(taken)[self.figures.index(when)] >= getattr(self, when):
+                setattr(self, name, value)
+
     def absorb(self, other: Series) -> None:
         """Count all that another series counted."""
         for name in COUNTERS:
@@ -276,6 +314,7 @@ class Series:
 class GenAiSeries(Series):
     """A series that OpenTelemetry's schema is served from too: nobody else pays for its figures."""
 
+    figures = (*Series.figures, *GEN_AI_COUNTERS, *GEN_AI_HISTOGRAMS)
     __slots__ = (*GEN_AI_COUNTERS, *GEN_AI_HISTOGRAMS)
 
     def __init__(self, labels: Labels) -> None:

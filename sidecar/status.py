@@ -13,8 +13,8 @@ from typing import Any
 
 import orjson
 
-from .history import SLOT_SECONDS, SLOTS, History, Point, Tally, whole
 from .metrics import DURATION_MS, FIRST_TOKEN_MS, Health
+from .recent import SLOT_SECONDS, SLOTS, Point, Recent, Tally, whole
 from .series import ERROR_TYPE, MODEL, PROVIDER, Series, Store
 
 RENEW_SECONDS = 2.0
@@ -114,7 +114,7 @@ def status(
     started: float,
     store: Store,
     health: Health,
-    history: History,
+    history: Recent,
     models: Models,
     paths: Sequence[str],
     files: Sequence[File],

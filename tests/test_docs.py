@@ -34,6 +34,23 @@ def test_the_readme_lists_every_option_and_no_other() -> None:
     assert documented == options
 
 
+def test_the_readme_lists_every_option_of_backfill_and_no_other() -> None:
+    from sidecar.commands.backfill import backfill
+
+    rows = re.findall(
+        r"^\| `(--[a-z-]+)` \| \S+ \| (.*?) \|$",
+        section("The days before you had it"),
+        re.MULTILINE,
+    )
+    reading = {parameter.name for parameter in main.params}
+
+    assert dict(rows) == {
+        parameter.opts[0]: parameter.help
+        for parameter in backfill.params
+        if isinstance(parameter, click.Option) and parameter.name not in reading
+    }
+
+
 def test_the_readme_lists_every_family_and_no_other() -> None:
     documented = set(re.findall(r"^\| `([a-z_]+)` \|", section("Metrics"), re.MULTILINE))
     families = {

@@ -24,9 +24,9 @@ from hypothesis import strategies as st
 from prometheus import SidecarProcess, get, sidecar_process, wait_until
 
 from sidecar import page
-from sidecar.history import SLOT_SECONDS, SLOTS, History, Tally, quantile
 from sidecar.metrics import DURATION_MS, Health, Meter
 from sidecar.prices import PriceBook
+from sidecar.recent import SLOT_SECONDS, SLOTS, Recent, Tally, quantile
 from sidecar.request import Request
 from sidecar.series import OTHER, Store
 from sidecar.server import Server
@@ -56,7 +56,7 @@ class World:
         self.store = Store(max_series)
         self.meter = Meter(self.store, BOOK)
         self.health = Health("test")
-        self.history = History(self.store)
+        self.history = Recent(self.store)
         self.models = Models(self.store)
         if has_begun:
             self.history.begin(now)
