@@ -310,7 +310,7 @@ class Backfill:
         else:
             self._last[file.group] = source, reading.lines.finish()
             if self._config.state_dir is not None:
-                old = Old.of(file.path, os.stat(file.path))
+                old = Old.of(file.path, Path(file.path).stat())
                 self._history.append([file.identity, *old.dump()])
                 if file.is_live or (not file.is_packed and len(self._files) < _MAX_PROOFS):
                     self._files.append(
