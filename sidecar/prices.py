@@ -347,6 +347,8 @@ class PriceBook:
         self._user = _checked(user or {}, "[prices]")
         self._kept: dict[tuple[str, str], Price | None] = {}
         self._gates: dict[str, _Gate] = {}
+        self._matched = ""
+        """Which entry of the bundled table was found last."""
         head, *lines = _TABLE.read_bytes().splitlines()
         day = datetime.fromisoformat(orjson.loads(head)["date"]).replace(tzinfo=UTC)
         self.timestamp_seconds = day.timestamp()
@@ -383,6 +385,25 @@ class PriceBook:
                 self._kept.clear()
             self._kept[key] = found
             return found
+
+    def rule(self, provider: str, model: str) -> str | None:
+        """Tell, for people, by which rule a model has its price; `None` where nobody knows it."""
+        if self.price(provider, model) is None:
+            return None
+        self._matched = ""
+        self._find(provider, model)
+        name = self._user["aliases"].get(model, model)
+        alias = "" if name == model else f"alias {model} = {name}, "
+        own = self._user["providers"].get(fields.provider(provider) or provider, {})
+        discount = f", {own['discount']:%} off" if own.get("discount") else ""
+        for where, models in (
+            (f"providers.{provider}.models", own.get("models", {})),
+            ("models", self._user["models"]),
+        ):
+            if rates := _named(models, name):
+                key = next(one for one in models if models[one] is rates)
+                return f"{alias}your prices, {where}.{key!r}{discount}"
+        return f"{alias}bundled table, {self._matched or f'{provider} {name}'}{discount}"
 
     def _find(self, provider: str, model: str) -> Price | None:
         model = self._user["aliases"].get(model, model)
@@ -453,8 +474,9 @@ class PriceBook:
     def _matching(self, table_id: str, name: str, *, from_start: bool) -> list[Any] | None:
         if not self._gate(table_id).may_hold(name):
             return None
-        for _, rule, dated in orjson.loads(self._lines[table_id])["models"]:
+        for model, rule, dated in orjson.loads(self._lines[table_id])["models"]:
             if _matches(rule, name, from_start=from_start):
+                self._matched = f"{table_id} {model}"
                 found: list[Any] = dated
                 return found
         return None
