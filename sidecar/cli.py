@@ -53,7 +53,11 @@ def _set_up_log(level: str, form: str) -> None:
     root.propagate = False
 
 
-_LATE_COMMANDS = {"demo": "sidecar.commands.demo"}
+_LATE_COMMANDS = {
+    "demo": "sidecar.commands.demo",
+    "prices": "sidecar.commands.prices",
+    "report": "sidecar.commands.report",
+}
 """Commands that bring more than a few imports: loaded when they are asked for."""
 
 
@@ -175,7 +179,7 @@ _MAIN_OPTIONS = [
         is_eager=True,
         callback=_config_file,
         metavar="FILE",
-        help="TOML: any option by its name, and the tables [parsers.NAME], [prices], [labels].",
+        help="TOML: any option by its name, and the tables [parsers.NAME], [prices], [labels], [budgets].",
     ),
     click.option(
         "--label",
@@ -193,7 +197,7 @@ _MAIN_OPTIONS = [
     click.option(
         "--prices",
         metavar="FILE",
-        help="TOML: prices over the bundled ones, read again when the file changes.",
+        help="TOML, or LiteLLM's JSON: prices over the bundled ones, read again when the file changes.",
     ),
     click.option(
         "--max-series",
@@ -285,6 +289,7 @@ def config_from(options: dict[str, Any], *, needs_log_path: bool = True) -> Conf
         raise ConfigError(
             "--tls-cert: expected a certificate beside --tls-key and --tls-client-ca, got none"
         )
+    labels = configuration.labels_of(tuple(options["label"]), document)
     return Config(
         log_paths=tuple(options["log_path"]),
         parsers=tuple(options["parser"]),
@@ -294,7 +299,8 @@ def config_from(options: dict[str, Any], *, needs_log_path: bool = True) -> Conf
         state_dir=_path(options["state_dir"]),
         state_interval_seconds=options["state_interval"],
         begin_at_end=options["from_"] == "end",
-        labels=configuration.labels_of(tuple(options["label"]), document),
+        labels=labels,
+        budgets=configuration.budgets_of(document, labels),
         cost_source=options["cost_source"],
         prices_path=_path(options["prices"]),
         prices=document.get("prices", {}),

@@ -20,6 +20,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from . import plugins, snapshot
+from .budgets import Budgets
 from .config import Config, ConfigError
 from .exposition import Exposition
 from .follow import Follower
@@ -60,8 +61,14 @@ class Sidecar:
     """Everything that is counted and what counts it; `step` is the whole of the work, without waiting."""
 
     def __init__(
-        self, config: Config, *, version: str, observe: Callable[[Request, str], None] | None = None
+        self,
+        config: Config,
+        *,
+        version: str,
+        observe: Callable[[Request, str], None] | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
+        """`clock` tells which day it is for budgets, Unix seconds."""
         self.config = config
         try:
             self.book = PriceBook.load(config.prices_path, config.prices)
@@ -70,9 +77,16 @@ class Sidecar:
             raise ConfigError(str(error)) from None
         self.health = Health(version=version)
         self.store = Store(config.max_series, tuple(config.labels))
-        self.meter = Meter(self.store, self.book, cost_source=config.cost_source)
+        self.budgets = Budgets(config.budgets, tuple(config.labels), clock)
+        self.meter = Meter(
+            self.store, self.book, cost_source=config.cost_source, budgets=self.budgets
+        )
         self.exposition = Exposition(
-            self.store, self.meter, self.health, zero_first=config.zero_first
+            self.store,
+            self.meter,
+            self.health,
+            zero_first=config.zero_first,
+            budgets=self.budgets,
         )
         self.pipeline = Pipeline(
             self.parsers,
@@ -122,6 +136,7 @@ class Sidecar:
         try:
             self.store.load(state["store"])
             self.exposition.load(state["exposition"])
+            self.budgets.load(state.get("budgets", []))
         except ValueError:
             self.store.load(empty)
             raise
@@ -159,6 +174,7 @@ class Sidecar:
                 "exposition": self.exposition.dump(),
                 "health": health.dump(),
                 "ids": self.pipeline.dump(),
+                "budgets": self.budgets.dump(),
                 "follow": self.follower.dump(),
             }
         )
@@ -231,6 +247,7 @@ class Sidecar:
             log.warning("only a restart brings another %s", ", ".join(fixed))
         self.config = replace(config, **{name: getattr(self.config, name) for name in NEED_RESTART})
         self.book = book
+        self.budgets.use(config.budgets)
         self.meter.use(book, cost_source=config.cost_source)
         self.parsers = parsers
         sources = [generation.source for generation in self.follower.generations]

@@ -17,7 +17,8 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
-from .metrics import PLACES, Family, Health, HealthCollector, Meter
+from .budgets import Budgets
+from .metrics import PLACES, BudgetCollector, Family, Health, HealthCollector, Meter
 from .series import COST_REST, EXTRA, Exemplars, Labels, Series, Store
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
@@ -36,7 +37,13 @@ class Exposition:
     """Makes pages of a store; each scraper is shown what is new as 0 first."""
 
     def __init__(
-        self, store: Store, meter: Meter, health: Health, *, zero_first: bool = True
+        self,
+        store: Store,
+        meter: Meter,
+        health: Health,
+        *,
+        zero_first: bool = True,
+        budgets: Budgets | None = None,
     ) -> None:
         self._store = store
         self._zero_first = zero_first
@@ -46,6 +53,8 @@ class Exposition:
         """Address → number of the last page it got, the latest last."""
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(HealthCollector(health, store))
+        if budgets is not None:
+            self._registry.register(BudgetCollector(budgets))
         ProcessCollector(registry=self._registry)
         self._forget_rows()
 
