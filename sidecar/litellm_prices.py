@@ -82,8 +82,11 @@ class LiteLLMPrices:
             self._whole.setdefault(name, key)
             provider = provider_of(owner)
             head, slash, rest = name.partition("/")
-            own = rest if slash and provider_of(head) == provider else name
-            self._keys.setdefault((provider, own), key)
+            if slash and provider_of(head) == provider:
+                # LiteLLM asks for this name first
+                self._keys[provider, rest] = key
+            else:
+                self._keys.setdefault((provider, name), key)
         self.providers = frozenset([provider for provider, _ in self._keys])
 
     def __len__(self) -> int:
@@ -138,8 +141,7 @@ class LiteLLMPrices:
         suffix = _SUFFIXES[service_tier]
         if not any(f"{KEYS[kind]}{suffix}" in entry for kind in ("input", "output")):
             return None
-        usual = {kind: one for kind, one in self._of(entry, "").items() if kind != "reasoning"}
-        return {**usual, **self._of(entry, suffix)}
+        return self._of(entry, suffix)
 
     def _of(self, entry: Mapping[str, Any], suffix: str) -> dict[str, Amount]:
         inclusive = provider_of(entry["litellm_provider"]) in _INCLUSIVE
@@ -153,16 +155,18 @@ class LiteLLMPrices:
             starts.setdefault(stem, {})[start] = amount
         amounts: dict[str, Amount] = {}
         for kind, name in KEYS.items():
-            base = _million(entry.get(name + suffix))
-            above = starts.get(name + suffix, {})
+            names = (name + suffix, name) if kind != "reasoning" else (name + suffix,)
+            base = _first(entry, names)
+            above = {
+                start: one
+                for name in reversed(names)
+                for start, one in starts.get(name, {}).items()
+            }
             if base is None and not above:
                 continue
-            if suffix:
-                # a long prompt costs what it costs else, where the tier does not tell
-                above = {**starts.get(name, {}), **above}
             whole = kind
             while base is None and (whole := _WHOLES.get(whole, "")):
-                base = _million(entry.get(KEYS[whole] + suffix))
+                base = _first(entry, (KEYS[whole] + suffix, KEYS[whole]))
             base = base or Decimal(0)
             if kind == "thousand_requests":
                 base /= 1000
@@ -189,6 +193,10 @@ def provider_of(name: str) -> str:
     if name.startswith("vertex_ai-"):
         name = "vertex_ai"
     return _PROVIDERS.get(name) or fields.provider(name) or name
+
+
+def _first(entry: Mapping[str, Any], names: Sequence[str]) -> Decimal | None:
+    return next((one for name in names if (one := _million(entry.get(name))) is not None), None)
 
 
 def _million(value: Any) -> Decimal | None:

@@ -91,6 +91,8 @@ def _cost(request: Request, book: PriceBook, cost_source: str) -> str:
     if not request.input_tokens and not request.output_tokens:
         return "none: no tokens"
     price = book.price(request.provider, request.model)
+    if price is not None and request.service_tier is not None:
+        price = price.of_tier(request.service_tier)
     if price is None:
         return f"not known: no price for {request.model!r} at {request.provider!r}; counted as unpriced"
     parts = price.cost(request)
