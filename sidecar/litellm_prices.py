@@ -217,9 +217,12 @@ def _tiered(tiers: Sequence[Any]) -> dict[str, Amount]:
     """Read a list of whole price lists, each for a range of input tokens."""
     ranged = sorted(
         [
-            (int(tier["range"][0]), tier)
+            (int(start), tier)
             for tier in tiers
-            if isinstance(tier, dict) and isinstance(tier.get("range"), list) and tier["range"]
+            if isinstance(tier, dict)
+            and isinstance(tier.get("range"), list)
+            and isinstance(start := next(iter(tier["range"]), None), int | float)
+            and 0 <= start < 1e12
         ],
         key=lambda one: one[0],
     )

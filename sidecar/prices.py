@@ -536,7 +536,9 @@ class PriceBook:
         return self._file.key(
             provider,
             _spellings(name),
-            may_guess=provider.lower() not in _SELF_HOSTED and vendor not in _SELF_HOSTED,
+            may_guess=self._table_id(provider) is None
+            and provider.lower() not in _SELF_HOSTED
+            and vendor not in _SELF_HOSTED,
         )
 
     def _of_file(

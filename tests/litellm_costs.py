@@ -65,7 +65,13 @@ def main() -> None:
             answers.append(cost(*case))
         except Exception as error:
             answers.append(type(error).__name__)
-    json.dump({"version": litellm.__version__ if hasattr(litellm, "__version__") else "", "costs": answers}, sys.stdout)
+    json.dump(
+        {
+            "version": litellm.__version__ if hasattr(litellm, "__version__") else "",
+            "costs": answers,
+        },
+        sys.stdout,
+    )
 
 
 if __name__ == "__main__":
