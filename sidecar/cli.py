@@ -7,6 +7,7 @@ import logging
 import sys
 import time
 from collections.abc import Iterable
+from functools import partial
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as package_version
@@ -334,6 +335,7 @@ def main(context: click.Context, /, **options: Any) -> None:
 
     The main job is `ai-sidecar --log-path PATH`: tail, count, serve, until SIGTERM or SIGINT.
     """
+    context.obj = partial(_for_command, options)
     if context.invoked_subcommand is not None:
         return
     _set_up_log(options["log_level"], options["log_format"])
@@ -346,6 +348,12 @@ def main(context: click.Context, /, **options: Any) -> None:
         sys.stdout.buffer.flush()
         return
     daemon.run(config, version=program_version(), reload=lambda: _read_again(context))
+
+
+def _for_command(options: dict[str, Any]) -> Config:
+    """Set up the log for a command that is loaded late, and give its configuration."""
+    _set_up_log(options["log_level"], options["log_format"])
+    return config_from(options, needs_log_path=False)
 
 
 def _read_again(context: click.Context) -> Config:

@@ -131,3 +131,8 @@ def _opened(path: Path) -> BinaryIO:
     if file.peek(2)[:2] == _GZIP:
         return cast("BinaryIO", gzip.open(file))
     return file
+
+
+def many(number: int, noun: str) -> str:
+    """Write a number of things, with the noun as it is then."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -16,6 +16,7 @@ import orjson
 from ..config import Config, ConfigError
 from ..prices import KINDS, Price, PriceBook
 from ..series import MODEL, PROVIDER
+from .logs import many
 
 Rates = dict[str, Decimal]
 """Kind → USD for a million tokens, or for a thousand requests."""
@@ -80,10 +81,10 @@ class Teller:
         """Tell which tables there are, the one that is asked first first."""
         own = len(self.book.user_models)
         if own:
-            yield f"your prices: {own} models"
+            yield f"your prices: {many(own, 'model')}"
         if self.book.file is not None and self._path is not None:
-            yield f"{self._path} of {_day(self._path.stat().st_mtime)}: {len(self.book.file)} models"
-        yield f"bundled table: {len(self.book.bundled_models())} models, {self.as_of('bundled table')}"
+            yield f"{self._path} of {_day(self._path.stat().st_mtime)}: {many(len(self.book.file), 'model')}"
+        yield f"bundled table: {many(len(self.book.bundled_models()), 'model')}, {self.as_of('bundled table')}"
 
 
 def _day(timestamp: float) -> str:
@@ -126,7 +127,7 @@ def _when(condition: float | tuple[float, float] | None) -> str:
 
 def as_text(shown: Shown) -> str:
     """Tell of one model in a few lines."""
-    requests = "" if shown.requests is None else f" ({shown.requests:,} requests)"
+    requests = "" if shown.requests is None else f" ({many(shown.requests, 'request')})"
     head = f"{shown.model} at {shown.provider}{requests}"
     if shown.rule is None:
         return f"{head}: no price is known\n"
@@ -235,7 +236,8 @@ def compare(path: Path, at: float) -> Comparison:
 def differences(made: Comparison) -> Iterator[str]:
     """Tell of a comparison, a line for each difference."""
     yield (
-        f"{made.same:,} models cost the same, {made.different:,} differ, {made.only_in_file:,} are in the file alone"
+        f"The same: {many(made.same, 'model')}. Different: {many(made.different, 'model')}. "
+        f"Only in the file: {many(made.only_in_file, 'model')}."
     )
     if made.differences:
         yield "USD for a million tokens: bundled → file"
@@ -295,11 +297,9 @@ def prices(
     Your own prices are those of the options before the command: `ai-sidecar --prices FILE prices gpt-4o`. FILE may
     be LiteLLM's model_prices_and_context_window.json as it is.
     """
-    from ..cli import config_from
     from .report import moment
 
-    assert context.parent is not None  # noqa: S101 - a command of a group has one
-    config = config_from(context.parent.params, needs_log_path=False)
+    config: Config = context.obj()
     timestamp = moment("--at", at, UTC, time.time()) if at else None
     if compared is not None:
         made = compare(Path(compared), time.time() if timestamp is None else timestamp)

@@ -15,12 +15,12 @@ from typing import Any
 import click
 import orjson
 
-from ..config import Config, ConfigError
+from ..config import Config, ConfigError, labels_of
 from ..metrics import PLACES
 from ..periods import OUTSIDE, UNITS, UNKNOWN, Periods, Slices, zone_of
 from ..prices import COST_TYPES, PriceBook
 from ..series import MODEL, OTHER, PROVIDER, Series
-from .logs import Reading
+from .logs import Reading, many
 
 MAX_SERIES = 50_000
 """Distinct label combinations that are told apart; what comes after is under `_other`."""
@@ -282,10 +282,7 @@ def report(
     Rotated and gzipped logs are read too. The options of the main job stand before the command:
     `ai-sidecar --prices FILE --label team=metadata.team report /var/log/app --by team`.
     """
-    from ..cli import config_from
-
-    assert context.parent is not None  # noqa: S101 - a command of a group has one
-    config = config_from(context.parent.params, needs_log_path=False)
+    config: Config = context.obj()
     paths = paths or config.log_paths
     if not paths:
         raise ConfigError("report: expected a log, a directory, a glob or -, got nothing")
@@ -293,8 +290,6 @@ def report(
         _rich()
     own = dict([name.split("=", 1) for name in by if "=" in name])
     if own:
-        from ..config import labels_of
-
         config = replace(
             config,
             labels=labels_of(
@@ -396,17 +391,13 @@ def notes_of(made: Report) -> Iterator[str]:
     if made.unpriced:
         requests = sum([count for _, _, count in made.unpriced])
         yield (
-            f"No price is known for {_many(len(made.unpriced), 'model')} ({_many(requests, 'request')}), which the cost "
+            f"No price is known for {many(len(made.unpriced), 'model')} ({many(requests, 'request')}), which the cost "
             "leaves out. Put what they cost, USD for a million tokens, into a file for --prices:"
         )
     if made.timeless:
-        yield f"{_many(made.timeless, 'request')} without a time left out, since a time was asked for."
+        yield f"{many(made.timeless, 'request')} without a time left out, since a time was asked for."
     if made.folded:
-        yield f"{_many(made.folded, 'request')} under {OTHER}: there are too many label combinations to tell all apart."
-
-
-def _many(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+        yield f"{many(made.folded, 'request')} under {OTHER}: there are too many label combinations to tell all apart."
 
 
 def pricing(made: Report) -> str:
@@ -503,7 +494,7 @@ def _print_table(made: Report) -> None:
     if not made.total.sums.count:
         lines = ", ".join([f"{count} {result}" for result, count in made.lines.items() if count])
         console.print(
-            f"No finished request in {_many(made.files, 'file')} (lines: {lines or 'none'}); "
+            f"No finished request in {many(made.files, 'file')} (lines: {lines or 'none'}); "
             "ai-sidecar check FILE tells of each line why."
         )
     for table in tables(made, console.width, is_plain=not _can_draw(console.encoding)):
