@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sidecar import Memory, Record, Request, Table, compile_table
+from sidecar import Memory, Record, Request, Table, compile_table, fields
 
 _MESSAGE: dict[str, Any] = {
     "provider": {"const": "anthropic"},
@@ -33,6 +33,7 @@ _MESSAGE: dict[str, Any] = {
     "output_tokens": "usage.output_tokens",
     "reasoning_tokens": "usage.output_tokens_details.thinking_tokens",
     "finish_reason": "stop_reason",
+    "service_tier": "usage.service_tier",
     # What a program adds to the body that it logs.
     "duration": ["latency_ms", "duration_ms", "elapsed_ms", "duration_s", "duration_seconds"],
     "time_to_first_token": ["ttft_ms", "time_to_first_token_ms"],
@@ -89,6 +90,8 @@ def parse(record: Record, memory: Memory, /) -> Sequence[Request] | None:
             return None
         memory["model"] = message["model"][:256] if type(message.get("model")) is str else None
         memory["usage"] = {key: usage[key] for key in _KEPT if type(usage.get(key)) in (int, dict)}
+        if (tier := fields.service_tier(usage.get("service_tier"))) is not None:
+            memory["usage"]["service_tier"] = tier
     elif kind == "message_delta":
         started = memory.pop("usage", None)
         usage = {**(started if type(started) is dict else {}), **_without_nulls(record["usage"])}

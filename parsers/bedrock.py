@@ -41,6 +41,7 @@ def _converse(at: str) -> dict[str, Any]:
         ],
         "output_tokens": f"{at}usage.outputTokens",
         "finish_reason": "stopReason",
+        "service_tier": f"{at}serviceTier.type",
     }
 
 

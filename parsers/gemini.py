@@ -59,6 +59,7 @@ def _content(usage: str, camel: bool) -> dict[str, Any]:
             f"candidates.0.{name('finish_reason')}",
             {"path": f"{name('prompt_feedback')}.{name('block_reason')}", "as": "blocked"},
         ],
+        "service_tier": f"{usage}.{name('traffic_type')}",
         "timestamp": name("create_time"),
         "id": name("response_id"),
         "final": [

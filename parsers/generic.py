@@ -464,6 +464,7 @@ _LINE: dict[str, Any] = {
         "response.stop_reason",
         "llm.finish_reason",
     ],
+    "service_tier": ["service_tier", "serviceTier", "usage.service_tier"],
     "rate_limit_remaining_requests": _headers("requests"),
     "rate_limit_remaining_tokens": _headers("tokens"),
     "batch_size": ["batch_size", "batchSize", "num_inputs"],

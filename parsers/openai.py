@@ -73,6 +73,7 @@ _CHAT: dict[str, Any] = {
     },
     "error": ["error", "choices.0.error"],  # OpenRouter tells of one with status 200
     "finish_reason": "choices.0.finish_reason",
+    "service_tier": "service_tier",
     "timestamp": "created",
 }
 _CHUNK: dict[str, Any] = {
@@ -101,6 +102,7 @@ _RESPONSE: dict[str, Any] = {
         "incomplete_details.reason",
         {"path": "status", "map": {"completed": "stop", "failed": "error"}},
     ],
+    "service_tier": "service_tier",
     "timestamp": ["completed_at", "created_at"],
 }
 _EMBEDDINGS: dict[str, Any] = {

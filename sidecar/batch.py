@@ -19,6 +19,7 @@ import msgspec
 from . import fields, fold, metrics
 from .compiled import KIND_OF_READ, Compiled, Keys, Kinds, Writer, may_be_a_member, may_claim
 from .metrics import Meter
+from .periods import Slices
 from .prices import Price
 from .series import Series
 from .table import EVIDENCE, FIELDS, PLAIN, At, Sum, Table, all_takes, chains_of, finish
@@ -69,9 +70,18 @@ class Batch:
     """Counts the lines of one parser; `decode` changes as the parser meets new shapes."""
 
     def __init__(
-        self, compiled: Compiled, meter: Meter, labels: Sequence[str], rivals: Sequence[Table]
+        self,
+        compiled: Compiled,
+        meter: Meter,
+        labels: Sequence[str],
+        rivals: Sequence[Table],
+        slices: Slices | None = None,
     ) -> None:
-        """`labels` are the paths of extra labels, `rivals` the tables that may want a record of a known shape."""
+        """`labels` are the paths of extra labels, `rivals` the tables that may want a record of a known shape.
+
+        `slices` give one label more, by the time of a request.
+        """
+        self._slices = slices
         self._compiled, self._meter = compiled, meter
         self._labels, self._rivals = labels, rivals
         self._version, self._epoch = 0, -1
@@ -133,9 +143,13 @@ class Batch:
         label_source = labels.texts(self._labels)
         loop = Writer(table, known, kinds)
         loop_source = _loop_source(
-            loop, self._labels, self._meter.constants, is_timed=self._meter.is_timed
+            loop,
+            self._labels,
+            self._meter.constants,
+            self._slices,
+            is_timed=self._meter.is_timed,
         )
-        if any(
+        if not loop_source or any(
             "(record," in source or "(record)" in source or "record.get(" in source
             for source in (
                 find_source.partition("\n")[2],
@@ -156,7 +170,7 @@ class Batch:
         loop.names["seconds_of"] = fields.seconds_of
         # what is known of other shapes is spelt otherwise
         self._cells = {}
-        loop.names["slow"] = _slow(table, find, extra, self._meter, self._cells)
+        loop.names["slow"] = _slow(table, find, extra, self._meter, self._cells, self._slices)
         self._count = loop.made(loop_source, "count")
         decoder = msgspec.json.Decoder(structs[()])
         self._decode_lines, self.decode = decoder.decode_lines, decoder.decode
@@ -264,9 +278,17 @@ def _moment(writer: Writer) -> str:
 
 
 def _loop_source(
-    writer: Writer, labels: Sequence[str], constants: Mapping[str, Any], *, is_timed: bool
+    writer: Writer,
+    labels: Sequence[str],
+    constants: Mapping[str, Any],
+    slices: Slices | None,
+    *,
+    is_timed: bool,
 ) -> str:
-    """Write the loop that counts records; whatever tells their labels is looked up together, as it stands."""
+    """Write the loop that counts records; whatever tells their labels is looked up together, as it stands.
+
+    Nothing where requests are to be counted by their time, and what tells it is not simple.
+    """
     table = writer.table
     spelling: dict[str, None] = {}
     for chain in _label_chains(table, labels):
@@ -279,14 +301,29 @@ def _loop_source(
             value = f"None if {value} is None else repr({value})"
         spelling[value] = None
     moment = _moment(writer)
+    first: list[str] = []
+    if slices is not None:
+        if "started" in table.sources:
+            return ""
+        if moment:
+            first = [f"timestamp = seconds_of({moment})"]
+        else:
+            writer.field("timestamp")
+            first, writer.lines = writer.lines, []
+        known = moment or "timestamp" in writer.can
+        spelling[slices.source("timestamp") if known else "None"] = None
     for name in FIELDS:
-        if name not in _LABELS and name not in EVIDENCE and not (moment and name == "timestamp"):
+        if (
+            name not in _LABELS
+            and name not in EVIDENCE
+            and not (name == "timestamp" and (moment or first))
+        ):
             writer.field(name)
     writer.parts()
     figures = {name: name for name in PLAIN if name in writer.can} | writer.derived()
     if moment:
         # few requests need their time as a number; the last one of a series is found without
-        figures["timestamp"] = f"seconds_of({moment})"
+        figures["timestamp"] = f"seconds_of({moment})" if slices is None else "timestamp"
         last = f"if {moment} is not None and (series.last_moment is None or {moment} > series.last_moment): series.last_moment = {moment}"
     else:
         last = (
@@ -313,6 +350,7 @@ def _loop_source(
         within = ["return record"]
     lines = [
         *writer.taking(),
+        *first,
         f"raw = ({', '.join(spelling)}{',' if spelling else ''})",
         "cell = cells.get(raw)",
         "if cell is None:",
@@ -346,6 +384,7 @@ def _slow(
     extra: Callable[[Any], tuple[str, ...]],
     meter: Meter,
     all_cells: Mapping[tuple[str, ...], Cells],
+    slices: Slices | None,
 ) -> Callable[[Any, Any, Cells, tuple[str, ...]], bool]:
     """Make what counts a record whose labels are spelt as none before; True where it is to be read the general way."""
     kept = 0
@@ -357,6 +396,8 @@ def _slow(
             return True
         request = finish(found)
         values = extra(record) + of_path
+        if slices is not None:
+            values += (slices.label(request.timestamp),)
         meter.add(request, values)
         cell = meter.cell(request, values)
         if cell is not None and sum([len(one) for one in raw if type(one) is str]) <= MAX_SPELLING:

@@ -58,7 +58,12 @@ def _set_up_log(level: str, form: str) -> None:
     root.propagate = False
 
 
-_LATE_COMMANDS = {"backfill": "sidecar.commands.backfill", "demo": "sidecar.commands.demo"}
+_LATE_COMMANDS = {
+    "backfill": "sidecar.commands.backfill",
+    "demo": "sidecar.commands.demo",
+    "prices": "sidecar.commands.prices",
+    "report": "sidecar.commands.report",
+}
 """Commands that bring more than a few imports: loaded when they are asked for."""
 
 
@@ -211,7 +216,7 @@ _MAIN_OPTIONS = [
         is_eager=True,
         callback=_config_file,
         metavar="FILE",
-        help="TOML: any option by its name, and the tables [parsers.NAME], [prices], [labels].",
+        help="TOML: any option by its name, and the tables [parsers.NAME], [prices], [labels], [budgets].",
     ),
     click.option(
         "--label",
@@ -243,7 +248,7 @@ _MAIN_OPTIONS = [
     click.option(
         "--prices",
         metavar="FILE",
-        help="TOML: prices over the bundled ones, read again when the file changes.",
+        help="TOML, or LiteLLM's JSON: prices over the bundled ones, read again when the file changes.",
     ),
     click.option(
         "--max-series",
@@ -356,6 +361,7 @@ def config_from(options: dict[str, Any], *, needs_log_path: bool = True) -> Conf
         labels=labels,
         path_labels=configuration.path_labels_of(tuple(options["path_label"]), labels),
         schemas=tuple(dict.fromkeys(options["schema"])),
+        budgets=configuration.budgets_of(document, labels),
         cost_source=options["cost_source"],
         prices_path=_path(options["prices"]),
         prices=document.get("prices", {}),
@@ -390,8 +396,8 @@ def main(context: click.Context, /, **options: Any) -> None:
 
     The main job is `ai-sidecar --log-path PATH`: tail, count, serve, until SIGTERM or SIGINT.
     """
+    context.obj = _for_command
     if context.invoked_subcommand is not None:
-        context.obj = _reading
         return
     _set_up_log(options["log_level"], options["log_format"])
     config = config_from(options)
@@ -405,15 +411,15 @@ def main(context: click.Context, /, **options: Any) -> None:
     daemon.run(config, version=program_version(), reload=lambda: _read_again(context))
 
 
-def _reading(context: click.Context) -> tuple[Config, str]:
-    """Give the configuration of a command that reads logs, and the program's version; its own options win."""
+def _for_command(context: click.Context, *, needs_log_path: bool = True) -> tuple[Config, str]:
+    """Give the configuration of a command that is loaded late, and the program's version; its own options win."""
     assert context.parent is not None  # noqa: S101 - a command of a group has one
     options = dict(context.parent.params)
     for name in _READING_OPTIONS & set(context.params):
         if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
             options[name] = context.params[name]
     _set_up_log(options["log_level"], options["log_format"])
-    return config_from(options), program_version()
+    return config_from(options, needs_log_path=needs_log_path), program_version()
 
 
 def _read_again(context: click.Context) -> Config:

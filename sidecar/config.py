@@ -10,6 +10,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from . import budgets
+from .budgets import Budget
 from .compiled import compile_table
 from .request import Parser
 from .table import Table
@@ -33,7 +35,7 @@ _OWN_LABELS = frozenset(
         "quantile",
     }
 )
-_TABLES = frozenset({"parsers", "prices", "labels"})
+_TABLES = frozenset({"parsers", "prices", "labels", "budgets"})
 
 
 class ConfigError(ValueError):
@@ -63,6 +65,7 @@ class Config:
     prices: Mapping[str, Any] = field(default_factory=dict)
     tables: Mapping[str, Parser] = field(default_factory=dict)
     """The user's own parsers, from `[parsers.NAME]`."""
+    budgets: tuple[Budget, ...] = ()
     max_series: int = 2000
     max_line_bytes: int = 8 << 20
     poll_interval_seconds: float = 1.0
@@ -104,7 +107,7 @@ def options_of(document: Mapping[str, Any], known: frozenset[str]) -> dict[str, 
         name = key.replace("-", "_")
         if name not in known:
             raise ConfigError(
-                f"--config: expected an option or one of [parsers], [prices], [labels], got {key!r}"
+                f"--config: expected an option or one of [parsers], [prices], [labels], [budgets], got {key!r}"
             )
         options[name] = float(value) if isinstance(value, Decimal) else value
     return options
@@ -123,6 +126,14 @@ def tables_of(document: Mapping[str, Any]) -> dict[str, Parser]:
         except ValueError as error:
             raise ConfigError(str(error)) from None
     return tables
+
+
+def budgets_of(document: Mapping[str, Any], labels: Mapping[str, str]) -> tuple[Budget, ...]:
+    """Read the `[budgets]` of a configuration file with these extra labels."""
+    try:
+        return budgets.read(document.get("budgets", {}), tuple(labels))
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
 
 
 def labels_of(pairs: tuple[str, ...], document: Mapping[str, Any]) -> dict[str, str]:

@@ -21,6 +21,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from . import plugins, snapshot
+from .budgets import Budgets
 from .config import Config, ConfigError
 from .exposition import Exposition
 from .follow import Follower
@@ -69,14 +70,16 @@ class Sidecar:
         version: str,
         observe: Callable[[Request, str], None] | None = None,
         meter: type[Meter] = Meter,
+        clock: Callable[[], float] = time.time,
     ) -> None:
+        """`clock` tells which day it is for budgets, Unix seconds."""
         self.config = config
         try:
             self.book = PriceBook.load(config.prices_path, config.prices)
             self.parsers: list[Installed] = plugins.load(config.parsers, config.tables)
         except ValueError as error:
             raise ConfigError(str(error)) from None
-        self._observe, self._meter_type = observe, meter
+        self._observe, self._meter_type, self._clock = observe, meter, clock
         self.health = Health(version=version)
         self._begin()
         self.health.prices_timestamp_seconds = self.book.timestamp_seconds
@@ -94,10 +97,12 @@ class Sidecar:
         self.store = Store(
             config.max_series, config.extra_labels, for_gen_ai="gen_ai" in config.schemas
         )
+        self.budgets = Budgets(config.budgets, config.extra_labels, self._clock)
         self.meter = self._meter_type(
             self.store,
             self.book,
             cost_source=config.cost_source,
+            budgets=self.budgets,
             families=tuple(family for name in config.schemas for family in SCHEMAS[name]),
         )
         self.exposition = Exposition(
@@ -107,6 +112,7 @@ class Sidecar:
             zero_first=config.zero_first,
             # a job's figures begin with the job
             begins_at_zero=config.linger_seconds > 0,
+            budgets=self.budgets,
         )
         self.history = Recent(self.store)
         self.models = Models(self.store)
@@ -154,6 +160,7 @@ class Sidecar:
         try:
             self.store.load(state["store"])
             self.exposition.load(state["exposition"])
+            self.budgets.load(state.get("budgets", []))
             self.pipeline.load(state["ids"])
             self.follower.load(state["follow"], now)
             names = state["store"]["extra_labels"]
@@ -196,6 +203,7 @@ class Sidecar:
                 "exposition": self.exposition.dump(),
                 "health": health.dump(),
                 "ids": self.pipeline.dump(),
+                "budgets": self.budgets.dump(),
                 "follow": self.follower.dump(),
                 "history": self.history.dump(),
             }
@@ -292,6 +300,7 @@ class Sidecar:
             log.warning("only a restart brings another %s", ", ".join(fixed))
         self.config = replace(config, **{name: getattr(self.config, name) for name in NEED_RESTART})
         self.book = book
+        self.budgets.use(config.budgets)
         self.meter.use(book, cost_source=config.cost_source)
         self.parsers = parsers
         sources = [generation.source for generation in self.follower.generations]

@@ -19,7 +19,8 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
-from .metrics import PLACES, Family, Health, HealthCollector, Meter, told
+from .budgets import Budgets
+from .metrics import PLACES, BudgetCollector, Family, Health, HealthCollector, Meter, told
 from .series import COST_REST, EXTRA, Exemplars, Labels, Series, Store
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
@@ -45,6 +46,7 @@ class Exposition:
         *,
         zero_first: bool = True,
         begins_at_zero: bool = False,
+        budgets: Budgets | None = None,
     ) -> None:
         """With `begins_at_zero` a scraper's first page of all shows as 0 what no state has brought."""
         self._store = store
@@ -60,6 +62,8 @@ class Exposition:
         """Address → number of the last page it got, the latest last."""
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(HealthCollector(health, store))
+        if budgets is not None:
+            self._registry.register(BudgetCollector(budgets))
         ProcessCollector(registry=self._registry)
         self._forget_rows()
 

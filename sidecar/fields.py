@@ -338,6 +338,24 @@ def provider(value: Any) -> str | None:
     return _PROVIDERS.get(spelled) or (spelled if spelled in _KNOWN_PROVIDERS else name[:64])
 
 
+_SERVICE_TIERS = {
+    "batch": "batch",
+    "flex": "flex",
+    "priority": "priority",
+    "on_demand_flex": "flex",
+    "on_demand_priority": "priority",
+}
+"""What providers call a service tier that has a price of its own; `default`, `standard`, `auto` and the like have none.
+
+The last two are Gemini's `trafficType`.
+"""
+
+
+def service_tier(value: Any) -> str | None:
+    """Read a service tier that has a price of its own: `batch`, `flex` or `priority`."""
+    return _SERVICE_TIERS.get(value.lower()) if type(value) is str else None
+
+
 def known_provider(value: Any) -> str | None:
     """Read a provider's name if it is one that serves models (`ollama`, `cohere-v2`), so that the line is no other's."""
     name = provider(value)

@@ -7,7 +7,7 @@ those that users' dashboards have had from the start. `gen_ai` has OpenTelemetry
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Context, Decimal
@@ -17,6 +17,7 @@ from typing import Any
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
+from .budgets import Budgets
 from .prices import COST_TYPES, DOLLAR, Price, PriceBook
 from .request import Request
 from .series import (
@@ -25,6 +26,7 @@ from .series import (
     ERROR_TYPE,
     FINISH_REASON,
     MODEL,
+    PICO_DOLLAR,
     PROVIDER,
     STATUS_CODE,
     Labels,
@@ -490,6 +492,32 @@ class HealthCollector:
         yield build
 
 
+class BudgetCollector:
+    """Gives prometheus_client the gauges of budgets; no families where there are no budgets."""
+
+    def __init__(self, budgets: Budgets) -> None:
+        self._budgets = budgets
+
+    def collect(self) -> Iterable[Metric]:
+        """Give the families as they stand now."""
+        if not self._budgets:
+            return
+        amount = GaugeMetricFamily(
+            "ai_api_budget_usd", "What a budget allows for a period.", labels=["budget", "period"]
+        )
+        remaining = GaugeMetricFamily(
+            "ai_api_budget_remaining_usd",
+            "What is left of a budget in the period that is now; under 0 what was spent beyond it.",
+            labels=["budget", "period"],
+        )
+        for budget, left in self._budgets.remaining():
+            labels = [budget.name, budget.periods.unit]
+            amount.add_metric(labels, budget.parts / DOLLAR)
+            remaining.add_metric(labels, left / DOLLAR)
+        yield amount
+        yield remaining
+
+
 def _counter(name: str, documentation: str, label: str, values: dict[str, int]) -> Metric:
     family = CounterMetricFamily(name, documentation, labels=[label])
     for value, count in values.items():
@@ -524,7 +552,11 @@ class Meter:
         *,
         cost_source: str = "auto",
         families: tuple[Family, ...] = AI_API,
+        budgets: Budgets | None = None,
+        duration_bounds_ns: Sequence[int] = _DURATION_NS,
+        first_token_bounds_ns: Sequence[int] = _FIRST_TOKEN_NS,
     ) -> None:
+        """`budgets` are told what each request cost; other bounds than the families' are for who reads series."""
         self.families = families
         """What a page shows of the series."""
         self._store = store
@@ -532,6 +564,8 @@ class Meter:
         self._for_gen_ai = store.for_gen_ai
         self._memo: dict[RawLabels, tuple[Series, Price | EllipsisType | None]] = store.memo
         """With the price that raw labels have; `...` until one was asked for."""
+        self._budgets = budgets
+        self._duration_ns, self._first_token_ns = duration_bounds_ns, first_token_bounds_ns
         self._choose(cost_source)
 
     def use(self, book: PriceBook, *, cost_source: str | None = None) -> None:
@@ -545,7 +579,11 @@ class Meter:
     @property
     def constants(self) -> dict[str, bool]:
         """What `add` asks of its meter and stays as it is for an epoch."""
-        return {"_from_log": self._from_log, "_for_gen_ai": self._for_gen_ai}
+        return {
+            "_from_log": self._from_log,
+            "_for_gen_ai": self._for_gen_ai,
+            "_has_budgets": self._has_budgets,
+        }
 
     @property
     def epoch(self) -> int:
@@ -555,6 +593,7 @@ class Meter:
     def _choose(self, cost_source: str) -> None:
         self._from_log = cost_source in ("auto", "log")
         self._from_prices = cost_source in ("auto", "prices")
+        self._has_budgets = bool(self._budgets)
 
     def add(self, request: Request, extra: tuple[str, ...] = ()) -> None:
         """Count one finished request; `extra` are the values of the store's extra labels."""
@@ -579,10 +618,10 @@ class Meter:
         if duration is not None and 0.0 <= duration < 1e9:
             duration_ns = int(duration * 1e9 + 0.5)
             series.duration_ns += duration_ns
-            bucket = bisect_left(_DURATION_NS, duration_ns)
+            bucket = bisect_left(self._duration_ns, duration_ns)
             counts = series.durations
             if counts is None:
-                counts = series.durations = [0] * (len(_DURATION_NS) + 1)
+                counts = series.durations = [0] * (len(self._duration_ns) + 1)
             counts[bucket] += 1
             if trace_id is not None and len(trace_id) <= MAX_TRACE_ID_CHARACTERS:
                 exemplars = series.duration_exemplars
@@ -595,6 +634,7 @@ class Meter:
         if first_token is not None and 0.0 <= first_token < 1e9:
             _add_first_token(
                 series,
+                self._first_token_ns,
                 int(first_token * 1e9 + 0.5),
                 duration_ns,
                 None if request.served_from_cache else request.output_tokens,
@@ -644,12 +684,19 @@ class Meter:
                 pico = int(cost * 1e12 + 0.5)
                 if pico / 1e12 == cost:
                     series.cost_pico += pico
+                    if self._has_budgets:
+                        self._spend(series, pico * PICO_DOLLAR, request.timestamp)
                     return
+            before = series.cost_total if self._has_budgets else 0
             if _add_logged_cost(series, cost):
+                if self._has_budgets:
+                    self._spend(series, series.cost_total - before, request.timestamp)
                 return
         if tokens_in or tokens_out:
             if price is ...:
                 price = self._price(raw, series)
+            if request.service_tier is not None and price is not None:
+                price = price.of_tier(request.service_tier)
             if price is None:
                 series.unpriced += 1
                 return
@@ -662,12 +709,18 @@ class Meter:
             ):
                 of_input, of_output, of_read = plain
                 uncached = tokens_in or 0
+                read = 0
                 if request.cache_read_tokens and of_read is not None:
                     read = min(request.cache_read_tokens, uncached)
                     uncached -= read
                     series.cost_cache_read += read * of_read
                 series.cost_input += uncached * of_input
                 series.cost_output += (tokens_out or 0) * of_output
+                if self._has_budgets:
+                    parts = uncached * of_input + (tokens_out or 0) * of_output
+                    if read:
+                        parts += read * (of_read or 0)
+                    self._spend(series, parts, request.timestamp)
                 return
             of_input, of_output, of_read, of_write, of_audio = price.cost_of(
                 tokens_in,
@@ -688,6 +741,14 @@ class Meter:
                 series.cost_cache_write += of_write
             if of_audio:
                 series.cost_audio += of_audio
+            if self._has_budgets:
+                self._spend(
+                    series, of_input + of_output + of_read + of_write + of_audio, request.timestamp
+                )
+
+    def _spend(self, series: Series, parts: int, timestamp: float | None) -> None:
+        if self._budgets is not None:
+            self._budgets.spend(series.labels, parts, timestamp)
 
     def cell(self, request: Request, extra: tuple[str, ...] = ()) -> Cell | None:
         """Give where requests of these labels are counted and at which price; `None` where they have no series."""
@@ -735,6 +796,7 @@ class Meter:
 
 def _add_first_token(
     series: Series,
+    bounds_ns: Sequence[int],
     first_ns: int,
     duration_ns: int,
     tokens: int | None,
@@ -743,10 +805,10 @@ def _add_first_token(
 ) -> None:
     """Count the time to the first token, and that for each of the others where the duration tells it."""
     series.time_to_first_token_ns += first_ns
-    bucket = bisect_left(_FIRST_TOKEN_NS, first_ns)
+    bucket = bisect_left(bounds_ns, first_ns)
     counts = series.times_to_first_token
     if counts is None:
-        counts = series.times_to_first_token = [0] * (len(_FIRST_TOKEN_NS) + 1)
+        counts = series.times_to_first_token = [0] * (len(bounds_ns) + 1)
     counts[bucket] += 1
     if trace_id is not None and len(trace_id) <= MAX_TRACE_ID_CHARACTERS:
         exemplars = series.time_to_first_token_exemplars

@@ -27,6 +27,7 @@ from .config import values_in
 from .fields import get, label
 from .lines import has_lines, split
 from .metrics import Health, Meter
+from .periods import Slices
 from .request import Memory, ParseError, Parser, Record, Request, checked
 from .table import Table
 
@@ -229,7 +230,10 @@ class Pipeline:
         path_labels: tuple[re.Pattern[str], ...] = (),
         max_line_bytes: int = 8 << 20,
         observe: Callable[[Request, str], None] | None = None,
+        slices: Slices | None = None,
     ) -> None:
+        """`slices` give one extra label more, the last, by the time of a request."""
+        self._slices = slices
         self._parsers = list(parsers)
         self._meter = meter
         self._health = health
@@ -605,7 +609,7 @@ class Pipeline:
                     if theirs is None:
                         return None
                     rivals += theirs.tables
-        return Batch(compiled, self._meter, self._labels, rivals)
+        return Batch(compiled, self._meter, self._labels, rivals, self._slices)
 
     def _ask(self, source: Source, place: int, record: Record) -> str | None:
         installed = self._parsers[place]
@@ -634,6 +638,8 @@ class Pipeline:
         for request in requests:
             extra = tuple([_label(record, path) for path in self._labels]) if self._labels else ()
             extra += self._of_path(source)
+            if self._slices is not None:
+                extra += (self._slices.label(request.timestamp),)
             if request.id is None and source.held is None:
                 self._count(request, extra, name)
                 result = "request"

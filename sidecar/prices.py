@@ -4,8 +4,11 @@ All money is a whole number of parts of a dollar (`DOLLAR` of them, 10⁻³⁰ U
 whatever the price: some resellers ask for a twelfth of a dollar for a million tokens, written with 16 digits.
 
 The bundled table is made by `tests/make_prices.py` from genai-prices, and agrees with its `calc_price`; a model
-that it lists without any price for tokens is not priced here, unless its name ends in `:free`. Prices for batch
-or fast processing are left out: no `Request` tells of them. A price for a request counts as `input`.
+that it lists without any price for tokens is not priced here, unless its name ends in `:free`. A price for a
+request counts as `input`.
+
+A request that tells a service tier (batch, flex, priority) is priced by that tier, and has no price where its
+provider has tiers and nobody tells what this one costs.
 
 Over the table come the user's own, as TOML, in USD for a million tokens. Names may be globs; an exact name wins
 over a glob, a provider's own models win over those for all providers:
@@ -18,12 +21,18 @@ over a glob, a provider's own models win over those for all providers:
     cache_read = 0.50        # also cache_write, cache_write_1h, audio_input, audio_output, reasoning
                              # and thousand_requests; what has no price of its own costs as its whole
 
+    [models."acme-large".batch]    # also flex and priority: what those service tiers cost
+    input = 1.00
+    output = 4.00
+
     [providers.acme.models."*-small"]
     input = 0.10
     output = 0.40
 
     [providers.azure]        # in any spelling that logs have
     discount = 0.15          # a share of the price, the user's own prices too
+
+A file that ends in `.json` is LiteLLM's table, as it is: under the user's own prices, over the bundled ones.
 """
 
 from __future__ import annotations
@@ -40,6 +49,7 @@ from typing import Any
 import orjson
 
 from . import fields
+from .litellm_prices import Amount, LiteLLMPrices, is_one
 from .request import Request
 
 DOLLAR = 10**30
@@ -63,6 +73,21 @@ KINDS = (
     "thousand_requests",
 )
 """What may have a price; USD for a million tokens, or for a thousand requests."""
+
+SERVICE_TIERS = ("batch", "flex", "priority")
+"""What may have prices of its own; all else costs as usual."""
+
+_TIER_SHARES: dict[str, dict[str, Decimal]] = {
+    "openai": {"batch": Decimal("0.5"), "flex": Decimal("0.5")},
+    "anthropic": {"batch": Decimal("0.5")},
+}
+"""Of a provider of the bundled table: which share of its price a service tier costs, for every kind of token.
+
+Sources: https://platform.openai.com/docs/guides/batch and …/flex-processing (at the Batch API's rates),
+https://docs.anthropic.com/en/docs/build-with-claude/batch-processing
+"""
+_HAVE_TIERS = frozenset({"openai", "anthropic", "google", "azure", "aws"})
+"""Whose service tiers have prices that the table does not know. Elsewhere (Groq's flex) a tier costs as usual."""
 
 _TABLE = Path(__file__).with_name("prices.jsonl")
 _MAX_KEPT = 4096
@@ -153,6 +178,9 @@ Rate = int | tuple[tuple[int, int], ...]
 
 Rates = dict[str, Rate]
 
+Listed = dict[str, Any]
+"""Rates, and beside them under `tiers` the rates of service tiers."""
+
 _Row = tuple[int, int, int | None, int | None, int | None, int | None, int | None, int | None, int]
 """A rate for each of `KINDS`; `None` where it costs as its whole. The last is for one request."""
 
@@ -162,14 +190,23 @@ _Bands = tuple[tuple[int, _Row], ...]
 _Condition = float | tuple[float, float] | None
 """Since when a price holds, Unix seconds; or between which seconds of the day; or always."""
 
+Periods = list[tuple[_Condition, Rates]]
+
 
 class Price:
     """What one model costs at one provider, as it changed over time."""
 
-    __slots__ = ("_bands", "_default_timestamp", "_periods", "plain")
+    __slots__ = ("_bands", "_default_timestamp", "_periods", "_tiers", "plain")
 
-    def __init__(self, periods: list[tuple[_Condition, Rates]], default_timestamp: float) -> None:
+    def __init__(
+        self,
+        periods: list[tuple[_Condition, Rates]],
+        default_timestamp: float,
+        tiers: Mapping[str, Price | None] | None = None,
+    ) -> None:
+        """`tiers`: the prices of service tiers, `None` for one that nobody knows; any other costs as usual."""
         self._default_timestamp = default_timestamp
+        self._tiers = tiers or {}
         # the last that holds is the one, so that is asked first
         self._periods = [(condition, _bands(rates)) for condition, rates in reversed(periods)]
         self._bands = self._periods[0][1] if len(periods) == 1 else None
@@ -180,8 +217,27 @@ class Price:
             if of_reasoning is None and not once:
                 self.plain = of_input, of_output, of_read
 
+    def of_tier(self, service_tier: str) -> Price | None:
+        """Give the price of a service tier; `None` where nobody knows it."""
+        return self._tiers.get(service_tier, self)
+
+    @property
+    def periods(self) -> list[tuple[_Condition, _Bands]]:
+        """When which prices hold, the last first: the first that holds is the one."""
+        return list(self._periods)
+
+    @property
+    def tiers(self) -> Mapping[str, Price | None]:
+        """The service tiers that cost otherwise, `None` where nobody knows how much."""
+        return self._tiers
+
+    def rates(self, timestamp: float | None) -> tuple[_Row, _Bands]:
+        """Give what holds at a time: rates by `KINDS` for the fewest input tokens, and all of them."""
+        bands = self._bands_at(timestamp)
+        return bands[-1][1], bands
+
     def cost(self, request: Request) -> Cost:
-        """Give what the request costs, at the price of its own time."""
+        """Give what the request costs, at the price of its own time; its service tier is asked for with `of_tier`."""
         return self.cost_of(
             request.input_tokens,
             request.output_tokens,
@@ -345,11 +401,14 @@ class PriceBook:
 
     def __init__(self, user: Mapping[str, Any] | None = None) -> None:
         self._user = _checked(user or {}, "[prices]")
+        self._file: LiteLLMPrices | None = None
         self._kept: dict[tuple[str, str], Price | None] = {}
         self._gates: dict[str, _Gate] = {}
         self._matched = ""
         """Which entry of the bundled table was found last."""
         head, *lines = _TABLE.read_bytes().splitlines()
+        self.version: str = orjson.loads(head)["version"]
+        """The version of genai-prices that the bundled table was made from."""
         day = datetime.fromisoformat(orjson.loads(head)["date"]).replace(tzinfo=UTC)
         self.timestamp_seconds = day.timestamp()
         """The date of the bundled table, Unix seconds."""
@@ -361,16 +420,41 @@ class PriceBook:
         """Read the user's prices from a file over those of the configuration; ValueError in one sentence."""
         book = cls(inline)
         if path is not None:
-            try:
-                document = tomllib.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
-            except OSError as error:
-                raise ValueError(
-                    f"--prices: expected a file that can be read, got {str(path)!r}: {error.strerror}"
-                ) from None
-            except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-                raise ValueError(f"--prices: expected TOML in {str(path)!r}: {error}") from None
-            book._user = _merged(book._user, _checked(document, "--prices"))
+            document = _document(path)
+            if path.suffix == ".json":
+                book._file = LiteLLMPrices(document)
+                if not len(book._file):
+                    raise ValueError(
+                        f"--prices: expected LiteLLM's table in {str(path)!r}, got no price for tokens"
+                    )
+            else:
+                book._user = _merged(book._user, _checked(document, "--prices"))
         return book
+
+    @property
+    def file(self) -> LiteLLMPrices | None:
+        """The table of LiteLLM that lies over the bundled one."""
+        return self._file
+
+    @property
+    def user_models(self) -> list[tuple[str | None, str]]:
+        """The (provider, name or glob) that the user's own prices are for; `None` for all providers."""
+        return [
+            *[
+                (name, one)
+                for name, own in self._user["providers"].items()
+                for one in own.get("models", {})
+            ],
+            *[(None, one) for one in self._user["models"]],
+        ]
+
+    def bundled_models(self) -> list[tuple[str, str]]:
+        """Give the (provider, model) that the bundled table lists."""
+        return [
+            (table_id, model)
+            for table_id, line in self._lines.items()
+            for model, _, _ in orjson.loads(line)["models"]
+        ]
 
     def price(self, provider: str, model: str) -> Price | None:
         """Give the price of a model; `None` where nobody knows it."""
@@ -403,24 +487,71 @@ class PriceBook:
             if rates := _named(models, name):
                 key = next(one for one in models if models[one] is rates)
                 return f"{alias}your prices, {where}.{key!r}{discount}"
+        if self._file is not None and (key := self._file_key(provider, name)) is not None:
+            return f"{alias}your price file, {key!r}{discount}"
         return f"{alias}bundled table, {self._matched or f'{provider} {name}'}{discount}"
 
     def _find(self, provider: str, model: str) -> Price | None:
         model = self._user["aliases"].get(model, model)
         own = self._user["providers"].get(fields.provider(provider) or provider, {})
         rates = _named(own.get("models", {}), model) or _named(self._user["models"], model)
-        periods: list[tuple[_Condition, Rates]] | None = (
-            self._bundled(provider, model.lower()) if rates is None else [(None, rates)]
-        )
+        tiers: dict[str, Periods | None]
+        if rates is not None:
+            periods: Periods | None = [(None, _without_tiers(rates))]
+            tiers = {tier: [(None, one)] for tier, one in rates.get("tiers", {}).items()}
+            tiers = {**dict.fromkeys(SERVICE_TIERS if self._has_tiers(provider) else ()), **tiers}
+        elif self._file is not None and (key := self._file_key(provider, model)) is not None:
+            periods, tiers = self._of_file(self._file, provider, key)
+        else:
+            self._matched = ""
+            periods = self._bundled(provider, model.lower())
+            table_id = self._matched.partition(" ")[0]
+            unknown = SERVICE_TIERS if table_id in _HAVE_TIERS else ()
+            tiers = dict.fromkeys(unknown)
+            for tier, share in _TIER_SHARES.get(table_id, {}).items():
+                tiers[tier] = _shared(periods or [], share)
         if periods is None:
             return None
-        discount = own.get("discount")
-        if discount:
-            periods = [
-                (condition, {kind: _discounted(rate, discount) for kind, rate in one.items()})
-                for condition, one in periods
-            ]
-        return Price(periods, self.timestamp_seconds + _DAY_SECONDS / 2)
+        left = 1 - own.get("discount", Decimal(0))
+        noon = self.timestamp_seconds + _DAY_SECONDS / 2
+        return Price(
+            _shared(periods, left),
+            noon,
+            {
+                tier: None if one is None else Price(_shared(one, left), noon)
+                for tier, one in tiers.items()
+            },
+        )
+
+    def _has_tiers(self, provider: str) -> bool:
+        return self._table_id(provider) in _HAVE_TIERS
+
+    def _file_key(self, provider: str, model: str) -> str | None:
+        if self._file is None:
+            return None
+        name = model.lower()
+        if _OWN_WEIGHTS.match(name):
+            return None
+        vendor = name.partition("/")[0]
+        return self._file.key(
+            provider,
+            _spellings(name),
+            may_guess=self._table_id(provider) is None
+            and provider.lower() not in _SELF_HOSTED
+            and vendor not in _SELF_HOSTED,
+        )
+
+    def _of_file(
+        self, file: LiteLLMPrices, provider: str, key: str
+    ) -> tuple[Periods, dict[str, Periods | None]]:
+        tiers: dict[str, Periods | None] = {}
+        for tier in SERVICE_TIERS:
+            amounts = file.amounts(key, tier)
+            if amounts is not None:
+                tiers[tier] = [(None, _rates(amounts))]
+            elif file.has_tiers(key) or self._has_tiers(provider):
+                tiers[tier] = None
+        return [(None, _rates(file.amounts(key) or {}))], tiers
 
     def _bundled(self, provider: str, model: str) -> list[tuple[_Condition, Rates]] | None:
         if provider.lower() == "holysheep":
@@ -480,6 +611,27 @@ class PriceBook:
                 found: list[Any] = dated
                 return found
         return None
+
+
+def _document(path: Path) -> dict[str, Any]:
+    """Read a price file; ValueError in one sentence."""
+    try:
+        if path.suffix != ".json":
+            return tomllib.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
+        document: dict[str, Any] = orjson.loads(path.read_bytes())
+    except OSError as error:
+        raise ValueError(
+            f"--prices: expected a file that can be read, got {str(path)!r}: {error.strerror}"
+        ) from None
+    except orjson.JSONDecodeError as error:
+        raise ValueError(f"--prices: expected JSON in {str(path)!r}: {error}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"--prices: expected TOML in {str(path)!r}: {error}") from None
+    if not is_one(document):
+        raise ValueError(
+            f"--prices: expected LiteLLM's model_prices_and_context_window.json in {str(path)!r}, got other JSON"
+        )
+    return document
 
 
 def _holysheep(model: str) -> list[tuple[_Condition, Rates]] | None:
@@ -543,7 +695,7 @@ def _second_of_day(moment: datetime) -> float:
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() % _DAY_SECONDS
 
 
-def _rates(prices: Mapping[str, Any]) -> Rates:
+def _rates(prices: Mapping[str, Amount | str | list[Any]]) -> Rates:
     rates: Rates = {}
     for kind, price in prices.items():
         unit = 1000 if kind == "thousand_requests" else 1_000_000
@@ -563,6 +715,20 @@ def _rate(dollars: str | Decimal, unit: int) -> int:
     return numerator * (DOLLAR // unit) // denominator
 
 
+def _shared(periods: Periods, share: Decimal) -> Periods:
+    """Give prices times a share of them."""
+    if share == 1:
+        return periods
+    return [
+        (condition, {kind: _discounted(rate, 1 - share) for kind, rate in one.items()})
+        for condition, one in periods
+    ]
+
+
+def _without_tiers(listed: Listed) -> Rates:
+    return {kind: rate for kind, rate in listed.items() if kind != "tiers"}
+
+
 def _discounted(rate: Rate, discount: Decimal) -> Rate:
     numerator, denominator = (1 - discount).as_integer_ratio()
     if isinstance(rate, int):
@@ -570,7 +736,7 @@ def _discounted(rate: Rate, discount: Decimal) -> Rate:
     return tuple([(start, one * numerator // denominator) for start, one in rate])
 
 
-def _named(models: Mapping[str, Rates], model: str) -> Rates | None:
+def _named(models: Mapping[str, Listed], model: str) -> Listed | None:
     """Give the prices under an exact name, else under the first glob that fits."""
     exact = models.get(model)
     if exact is not None:
@@ -648,30 +814,43 @@ def _checked_provider(table: Any, where: str) -> dict[str, Any]:
     return checked
 
 
-def _checked_models(models: Any, where: str) -> dict[str, Rates]:
+def _checked_models(models: Any, where: str) -> dict[str, Listed]:
     if not isinstance(models, Mapping):
         raise ValueError(f"{where}: expected a table of models, got {_shown(models)}")
-    checked = {}
+    checked: dict[str, Listed] = {}
     for model, prices in models.items():
         if not isinstance(prices, Mapping):
             raise ValueError(f"{where}.{model}: expected a table of prices, got {_shown(prices)}")
-        dollars = {}
-        for kind, price in prices.items():
-            if kind not in KINDS:
+        tiers = {tier: prices[tier] for tier in SERVICE_TIERS if tier in prices}
+        listed: Listed = {
+            **_checked_prices(
+                {kind: price for kind, price in prices.items() if kind not in tiers},
+                f"{where}.{model}",
+            )
+        }
+        for tier, own in tiers.items():
+            if not isinstance(own, Mapping):
                 raise ValueError(
-                    f"{where}.{model}: expected one of {', '.join(KINDS)}, got {kind!r}"
+                    f"{where}.{model}.{tier}: expected a table of prices, got {_shown(own)}"
                 )
-            amount = _dollars(price)
-            if amount is None:
-                unit = "thousand requests" if kind == "thousand_requests" else "million tokens"
-                raise ValueError(
-                    f"{where}.{model}.{kind}: expected USD for a {unit}, got {_shown(price)}"
-                )
-            dollars[kind] = amount
-        if "input" not in dollars and "output" not in dollars:
-            raise ValueError(f"{where}.{model}: expected a price for input or output, got neither")
-        checked[model] = _rates(dollars)
+            listed.setdefault("tiers", {})[tier] = _checked_prices(own, f"{where}.{model}.{tier}")
+        checked[model] = listed
     return checked
+
+
+def _checked_prices(prices: Mapping[str, Any], where: str) -> Rates:
+    dollars: dict[str, Decimal] = {}
+    for kind, price in prices.items():
+        if kind not in KINDS:
+            raise ValueError(f"{where}: expected one of {', '.join(KINDS)}, got {kind!r}")
+        amount = _dollars(price)
+        if amount is None:
+            unit = "thousand requests" if kind == "thousand_requests" else "million tokens"
+            raise ValueError(f"{where}.{kind}: expected USD for a {unit}, got {_shown(price)}")
+        dollars[kind] = amount
+    if "input" not in dollars and "output" not in dollars:
+        raise ValueError(f"{where}: expected a price for input or output, got neither")
+    return _rates(dollars)
 
 
 def _dollars(value: Any) -> Decimal | None:

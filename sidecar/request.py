@@ -56,6 +56,8 @@ class Request(msgspec.Struct, kw_only=True, frozen=True, gc=False):
     """`stop`, `length`, `tool_calls`, `content_filter`, `error` or `other`."""
     rate_limit_remaining_requests: int | None = None
     rate_limit_remaining_tokens: int | None = None
+    service_tier: str | None = None
+    """`batch`, `flex` or `priority`, where that has a price of its own; `None` for the usual one."""
     batch_size: int | None = None
     """Requests (or inputs) sent as one batch."""
     timestamp: float | None = None
@@ -72,7 +74,8 @@ class Request(msgspec.Struct, kw_only=True, frozen=True, gc=False):
 _TYPES: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("provider", "model", "endpoint", "status_code"), (str,)),
     **dict.fromkeys(
-        ("request_model", "error_type", "finish_reason", "trace_id", "id"), (str, type(None))
+        ("request_model", "error_type", "finish_reason", "service_tier", "trace_id", "id"),
+        (str, type(None)),
     ),
     **dict.fromkeys(
         ("duration_seconds", "time_to_first_token_seconds", "timestamp"), (float, int, type(None))

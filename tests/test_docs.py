@@ -8,9 +8,9 @@ from pathlib import Path
 
 import click
 
-from sidecar import plugins
+from sidecar import budgets, plugins
 from sidecar.cli import main
-from sidecar.metrics import AI_API, GEN_AI, Health, HealthCollector
+from sidecar.metrics import AI_API, GEN_AI, BudgetCollector, Health, HealthCollector
 from sidecar.series import Store
 
 ROOT = Path(__file__).parent.parent
@@ -61,6 +61,9 @@ def test_the_readme_lists_every_family_and_no_other() -> None:
         family.name + ("_total" if family.type == "counter" else "")
         for family in HealthCollector(Health(), Store(1)).collect()
     }
+    some = budgets.read({"some": {"usd": 1, "per": "day"}}, ())
+    collector = BudgetCollector(budgets.Budgets(some, (), lambda: 1e9))
+    families |= {family.name for family in collector.collect()}
 
     assert documented == families
 
@@ -92,6 +95,17 @@ def test_the_readmes_configuration_is_good(tmp_path: Path) -> None:
 
     assert set(config.tables_of(document)) == {"acme"}
     assert tomllib.loads(text[1])["prices"]["models"]["acme-large"]["input"] == 2.0
+
+
+def test_the_readmes_budgets_are_good() -> None:
+    text = README.split("\n## Budgets\n")[1].split("```toml\n")[1].split("```")[0]
+
+    some = budgets.read(tomllib.loads(text)["budgets"], ("team",))
+
+    assert [(one.name, one.periods.unit) for one in some] == [
+        ("everything", "day"),
+        ("research", "month"),
+    ]
 
 
 def test_nothing_names_a_path_of_the_machine_it_was_written_on() -> None:

@@ -66,6 +66,31 @@ USAGES: list[dict[str, int]] = [
     {"input_tokens": 200_001, "output_tokens": 5, "cache_read_tokens": 100_001},
     {"input_tokens": 272_001, "output_tokens": 3, "cache_write_tokens": 9},
     {"input_tokens": 1_000_001, "output_tokens": 5},
+    {"input_tokens": 1_000_001, "output_tokens": 7, "cache_read_tokens": 900_000},
+    {
+        "input_tokens": 300_000,
+        "output_tokens": 5000,
+        "cache_read_tokens": 100_000,
+        "cache_write_tokens": 150_000,
+        "cache_write_1h_tokens": 50_000,
+        "output_reasoning_tokens": 3000,
+    },
+    {
+        "input_tokens": 1000,
+        "output_tokens": 500,
+        "cache_read_tokens": 200,
+        "cache_audio_read_tokens": 0,  # a Request does not tell them
+        "input_audio_tokens": 300,
+        "output_audio_tokens": 100,
+        "output_reasoning_tokens": 50,
+    },
+    {"input_tokens": 1000, "output_tokens": 500, "output_audio_tokens": 500},
+    {
+        "input_tokens": 1000,
+        "output_tokens": 0,
+        "cache_write_tokens": 500,
+        "cache_write_1h_tokens": 500,
+    },
 ]
 """In the words of genai-prices."""
 
@@ -142,7 +167,11 @@ def test_every_model_costs_what_genai_prices_calculates(
                         genai_request_timestamp=time,
                         auto_update_timestamp=None,
                     ).total_price
-                ours: dict[str, Any] = {OUR_NAMES.get(key, key): n for key, n in usage.items()}
+                ours: dict[str, Any] = {
+                    OUR_NAMES.get(key, key): n
+                    for key, n in usage.items()
+                    if key != "cache_audio_read_tokens"
+                }
                 cost = price.cost(Request(**ours, timestamp=time.timestamp()))
                 assert Decimal(sum(cost)).scaleb(-30) == expected, (name, usage, time)
                 compared += 1
@@ -625,3 +654,210 @@ def test_a_price_file_that_is_no_toml_or_not_there_is_refused(tmp_path: Path) ->
 def test_wrong_prices_in_the_configuration_name_its_table() -> None:
     with pytest.raises(ValueError, match=r"^\[prices\] models\.m: expected a table of prices"):
         PriceBook.load(None, {"models": {"m": 1}})
+
+
+LITELLM_FILE: dict[str, Any] = {
+    "sample_spec": {"litellm_provider": "one of …", "input_cost_per_token": 1},
+    "gpt-4o": {
+        "litellm_provider": "openai",
+        "input_cost_per_token": 3e-06,
+        "output_cost_per_token": 1.2e-05,
+        "cache_read_input_token_cost": 1.5e-06,
+        "input_cost_per_token_priority": 6e-06,
+        "output_cost_per_token_priority": 2.4e-05,
+        "input_cost_per_token_batches": 1.5e-06,
+        "output_cost_per_token_batches": 6e-06,
+    },
+    "claude-x": {
+        "litellm_provider": "anthropic",
+        "input_cost_per_token": 3e-06,
+        "output_cost_per_token": 1.5e-05,
+        "cache_creation_input_token_cost": 3.75e-06,
+        "cache_creation_input_token_cost_above_1hr": 6e-06,
+        "input_cost_per_token_above_200k_tokens": 6e-06,
+        "output_cost_per_token_above_200k_tokens": 2.25e-05,
+    },
+    "grok-x": {
+        "litellm_provider": "xai",
+        "input_cost_per_token": 1e-06,
+        "output_cost_per_token": 1e-06,
+        "input_cost_per_token_above_128k_tokens": 2e-06,
+    },
+    "azure/gpt-4o": {"litellm_provider": "azure", "input_cost_per_token": 4e-06},
+    "bedrock/us-east-1/x": {"litellm_provider": "bedrock", "input_cost_per_token": 7e-06},
+    "us.x-v1:0": {"litellm_provider": "bedrock_converse", "input_cost_per_token": "8e-06"},
+    "openrouter/openai/gpt-4o": {"litellm_provider": "openrouter", "input_cost_per_token": 5e-06},
+    "dashscope/qwen-x": {
+        "litellm_provider": "dashscope",
+        "tiered_pricing": [
+            {"range": [0, 32000], "input_cost_per_token": 1e-06, "output_cost_per_token": 2e-06},
+            {
+                "range": [32000, 99000],
+                "input_cost_per_token": 3e-06,
+                "output_cost_per_token": 4e-06,
+            },
+        ],
+    },
+    "dall-e": {"litellm_provider": "openai", "input_cost_per_pixel": 1e-08},
+    "ollama/llama3": {"litellm_provider": "ollama", "input_cost_per_token": 0.0},
+}
+
+
+@pytest.fixture
+def litellm_book(tmp_path: Path) -> PriceBook:
+    path = tmp_path / "model_prices_and_context_window.json"
+    path.write_bytes(orjson.dumps(LITELLM_FILE))
+    return PriceBook.load(path, {"aliases": {"mine": "gpt-4o"}, "models": {"own": {"input": 9}}})
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "expected"),
+    [
+        ("openai", "gpt-4o", "3"),
+        ("openai", "openai/gpt-4o", "3"),
+        ("openai", "mine", "3"),
+        ("openai", "own", "9"),
+        ("azure", "gpt-4o", "4"),
+        ("acme", "gpt-4o", "3"),
+        ("acme", "azure/gpt-4o", "4"),
+        ("aws.bedrock", "us.x-v1:0", "8"),
+        ("aws.bedrock", "arn:aws:bedrock:us-east-1:1:inference-profile/us.x-v1:0", "8"),
+        ("openrouter", "openai/gpt-4o:nitro", "5"),
+        ("groq", "gpt-4o", None),
+        ("vllm", "gpt-4o", None),
+        ("ollama", "llama3", "0"),
+        ("openai", "dall-e", None),
+        ("openai", "gpt-4o-mini", "0.15"),
+    ],
+)
+def test_a_name_finds_its_price_in_litellms_file(
+    litellm_book: PriceBook, provider: str, model: str, expected: str | None
+) -> None:
+    assert expected == input_price(litellm_book, provider, model)
+
+
+def test_litellms_tiers_are_taken_over(litellm_book: PriceBook) -> None:
+    def cost(provider: str, model: str, **usage: int) -> Decimal:
+        price = litellm_book.price(provider, model)
+        assert price is not None
+        return dollars(sum(price.cost(Request(**usage)))) * MILLION  # type: ignore[arg-type]
+
+    assert cost("anthropic", "claude-x", input_tokens=200_000) == 600_000
+    assert cost("anthropic", "claude-x", input_tokens=200_001) == 1_200_006
+    assert cost("anthropic", "claude-x", input_tokens=200_001, output_tokens=2) == 1_200_051
+    written = {"cache_write_tokens": 300, "cache_write_1h_tokens": 100}
+    assert cost("anthropic", "claude-x", input_tokens=300, **written) == 1350
+    assert cost("x_ai", "grok-x", input_tokens=127_999) == 127_999
+    assert cost("x_ai", "grok-x", input_tokens=128_000) == 256_000, "there it is from so many on"
+    assert cost("dashscope", "qwen-x", input_tokens=32_000, output_tokens=1) == 32_002
+    assert cost("dashscope", "qwen-x", input_tokens=32_001, output_tokens=1) == 96_007
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "tier", "expected"),
+    [
+        pytest.param("openai", "gpt-4o", "batch", "1.25", id="half, by OpenAI's rule"),
+        pytest.param("openai", "gpt-4o", "flex", "1.25", id="flex as batch"),
+        pytest.param("openai", "gpt-4o", "priority", None, id="not known"),
+        pytest.param("anthropic", "claude-sonnet-4-5", "batch", "1.5", id="half, by Anthropic's"),
+        pytest.param("unknown", "claude-sonnet-4-5", "batch", "1.5", id="by the vendor"),
+        pytest.param("gcp.gemini", "gemini-2.5-flash", "batch", None, id="Google's is not known"),
+        pytest.param("groq", "llama-3.3-70b-versatile", "flex", "0.59", id="no price of its own"),
+    ],
+)
+def test_a_service_tier_has_its_own_price_or_none(
+    book: PriceBook, provider: str, model: str, tier: str, expected: str | None
+) -> None:
+    assert expected == tier_price(book, provider, model, tier)
+
+
+def tier_price(book: PriceBook, provider: str, model: str, tier: str) -> str | None:
+    usual = book.price(provider, model)
+    assert usual is not None
+    price = usual.of_tier(tier)
+    if price is None:
+        return None
+    request = Request(input_tokens=MILLION // 100, timestamp=NOON.timestamp())
+    return format((dollars(price.cost(request)[0]) * 100).normalize(), "f")
+
+
+def test_litellms_service_tiers_are_taken_over(litellm_book: PriceBook) -> None:
+    assert tier_price(litellm_book, "openai", "gpt-4o", "priority") == "6"
+    assert tier_price(litellm_book, "openai", "gpt-4o", "batch") == "1.5"
+    assert tier_price(litellm_book, "openai", "gpt-4o", "flex") is None
+    priority = litellm_book.price("openai", "gpt-4o")
+    assert priority is not None
+    told = priority.of_tier("priority")
+    assert told is not None
+    cost = told.cost(Request(input_tokens=MILLION // 10, cache_read_tokens=MILLION // 10))
+    assert dollars(cost[2]) * 10 == Decimal("1.5"), "what a tier does not tell costs as usual"
+
+
+def test_the_users_own_service_tiers_and_discount_are_applied(tmp_path: Path) -> None:
+    text = """
+[models.m]
+input = 2
+[models.m.batch]
+input = 1
+[providers.acme]
+discount = 0.5
+"""
+    book = loaded(tmp_path, text)
+
+    assert tier_price(book, "acme", "m", "batch") == "0.5"
+    assert tier_price(book, "acme", "m", "priority") == "1"
+    assert tier_price(book, "openai", "m", "batch") == "1"
+    assert tier_price(book, "openai", "m", "priority") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[1]", "--prices: expected LiteLLM's model_prices_and_context_window.json in "),
+        ("{}", "--prices: expected LiteLLM's model_prices_and_context_window.json in "),
+        ("{", "--prices: expected JSON in "),
+        ('{"a": {"litellm_provider": "x"}}', "--prices: expected LiteLLM's table in "),
+    ],
+)
+def test_a_json_file_that_is_no_price_file_is_refused(
+    tmp_path: Path, text: str, expected: str
+) -> None:
+    path = tmp_path / "prices.json"
+    path.write_text(text)
+
+    with pytest.raises(ValueError, match="expected") as caught:
+        PriceBook.load(path, None)
+
+    assert str(caught.value).startswith(expected)
+
+
+@given(
+    st.recursive(
+        st.none()
+        | st.booleans()
+        | st.integers(-(2**63), 2**63 - 1)
+        | st.floats()
+        | st.text(max_size=8),
+        lambda inner: (
+            st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+        ),
+        max_leaves=8,
+    )
+)
+def test_a_litellm_entry_of_any_kind_does_no_harm(tmp_path_factory: Any, value: Any) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.json"
+    entry = {
+        "litellm_provider": "openai",
+        "input_cost_per_token": 1e-06,
+        "output_cost_per_token": value,
+        "input_cost_per_token_above_200k_tokens": value,
+        "tiered_pricing": value,
+    }
+    if isinstance(value, list):
+        entry["tiered_pricing"] = [{"range": value, "input_cost_per_token": 1}, *value]
+    path.write_bytes(orjson.dumps({"m": entry, "n": value}))
+
+    price = PriceBook.load(path, None).price("openai", "m")
+
+    if price is not None:
+        assert all(part >= 0 for part in price.cost(Request(input_tokens=300_000, output_tokens=5)))

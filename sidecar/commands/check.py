@@ -464,6 +464,8 @@ def cost_of(request: Request, book: PriceBook, cost_source: str) -> Event:
 def at_price_of(request: Request, book: PriceBook) -> Event:
     """Tell by which rule a request has its price, and the price of a million tokens of each kind it has."""
     price = book.price(request.provider, request.model)
+    if price is not None and request.service_tier is not None:
+        price = price.of_tier(request.service_tier)
     if price is None:
         return {}
     return {
