@@ -69,6 +69,8 @@ class Batch:
         self._decode_lines: Callable[[bytes | str], list[Any]] = _decode_none
         self.decode: Callable[[bytes], Any] = _decode_none
         """Make a record of a line; one of `ERRORS` where it is not of a known shape."""
+        self.needle = b""
+        """What the line of every known shape has in it."""
         self._count: Count = lambda records, cells, of_path: next(records, None)
         self._cells: dict[tuple[str, ...], Cells] = {}
         """What a file's path tells → the cells of its lines: a look-up there costs the same with it and without."""
@@ -92,14 +94,12 @@ class Batch:
             self._write()
         return self._is_written
 
-    def records(self, whole: bytes | str, number: int) -> list[Any] | None:
-        """Make a record of each of so many whole lines; `None` where they are not all of known shapes."""
+    def records(self, whole: bytes | str) -> list[Any] | None:
+        """Make a record of each object in whole lines; `None` where they are not all of known shapes."""
         try:
-            records = self._decode_lines(whole)
+            return self._decode_lines(whole)
         except ERRORS:
             return None
-        # two records on one line, or one on two lines, are read the general way
-        return records if len(records) == number else None
 
     def _write(self) -> None:
         """Write the decoder and the loop for all the shapes shown, where they can be read so."""
@@ -142,11 +142,20 @@ class Batch:
         self._count = loop.made(loop_source, "count")
         decoder = msgspec.json.Decoder(structs[()])
         self._decode_lines, self.decode = decoder.decode_lines, decoder.decode
+        self.needle = _needle([keys for keys, _ in shown])
         self._is_written = True
 
 
 def _decode_none(_: bytes | str) -> Any:
     raise msgspec.DecodeError("no shape is known")
+
+
+def _needle(shapes: Sequence[Keys]) -> bytes:
+    """Give the longest key that all shapes have, as it stands in a line: other lines hardly have it."""
+    shared = set(shapes[0][()]).intersection(*[keys[()] for keys in shapes])
+    # one that may be written with escapes would not be found
+    plain = [key for key in shared if key.isascii() and "/" not in key]
+    return max(plain, key=len, default="").encode()
 
 
 def _without_rivals(compiled: Compiled, rivals: Sequence[Table]) -> list[tuple[Keys, Kinds]]:

@@ -193,21 +193,29 @@ class Compiled:
         return take
 
     def of_table(self, table: Table, shape: tuple[str, ...]) -> Take:
-        keys = frozenset(shape)
-        heads = {path.partition(".")[0] for path in table.body_at}
-        if not self.gives_found and not keys.isdisjoint((*table.inside, *heads)):
-            # What is inside has shapes of its own.
-            if id(table) not in self.finds:
-                line = replace(table, bodies=(), body_at=(), inside=())
-                self.finds[id(table)] = _compile_find(line), _compile_find(*table.bodies)
-            find, find_body = self.finds[id(table)]
-            return lambda record: table.parse_with(record, find, find_body)
-        return self.known(table.within(shape), {(): shape})
+        if not self.gives_found and not frozenset(shape).isdisjoint(table.inside):
+            return self.nested(table)
+        return self.known(table.within(shape), {(): shape}, table)
 
-    def known(self, table: Table, known: Keys) -> Take:
-        """Give the function for records of which these keys are known: it looks at one object more, or reads."""
-        wide = _widest(table, known)
+    def nested(self, table: Table) -> Take:
+        """Give the function for records in which others may be, that have shapes of their own."""
+        if id(table) not in self.finds:
+            line = replace(table, bodies=(), body_at=(), inside=())
+            self.finds[id(table)] = _compile_find(line), _compile_find(*table.bodies)
+        find, find_body = self.finds[id(table)]
+        return lambda record: table.parse_with(record, find, find_body)
+
+    def known(self, table: Table, known: Keys, whole: Table) -> Take:
+        """Give the function for records of which these keys are known: it looks at one object more, or reads.
+
+        `table` is the part of the `whole` one that can be found in them.
+        """
+        wide = (None if self.gives_found else _body_in(table, known)) or _widest(table, known)
         if wide is None:
+            if not self.gives_found and table.bodies:
+                if _may_hold_a_body(table, known):
+                    return self.nested(whole)
+                table = replace(table, bodies=(), body_at=())
             leaf = _written(table, known, gives_found=self.gives_found)
             self.leaves[leaf] = known
             return leaf
@@ -223,10 +231,35 @@ class Compiled:
                 self.leaf = found
                 return found(record)
             if len(inner_shape or ()) <= MAX_KEYS and self.is_due((id(takes), inner_shape)):
-                takes[inner_shape] = self.known(table, {**known, wide: inner_shape or ()})
+                takes[inner_shape] = self.known(table, {**known, wide: inner_shape or ()}, whole)
             return self.by_table(table, record)
 
         return take
+
+
+def _body_in(table: Table, known: Keys) -> tuple[str, ...] | None:
+    """Find an object in which a body may be, and whose keys are not known yet."""
+    for path in table.body_at:
+        for chain in fields.WAYS[path]:
+            for depth in range(1, len(chain) + 1):
+                head: tuple[str, ...] = chain[:depth]
+                if head[-1] not in known[head[:-1]]:
+                    break
+                if head not in known:
+                    return head
+    return None
+
+
+def _may_hold_a_body(table: Table, known: Keys) -> bool:
+    """Tell whether any of the places where a body may be holds one, or text or a list that may be opened."""
+    for path in table.body_at:
+        for chain in fields.WAYS[path]:
+            keys = known.get(chain)
+            if keys is not None and (
+                not keys or any(may_claim(body, frozenset(keys)) for body in table.bodies)
+            ):
+                return True
+    return False
 
 
 def _widest(table: Table, known: Keys) -> tuple[str, ...] | None:
@@ -239,7 +272,7 @@ def _widest(table: Table, known: Keys) -> tuple[str, ...] | None:
                 is_there = head[:-1] in known and head[-1] in known[head[:-1]]
                 if is_there and head not in known and not is_index(chain[depth]):
                     heads[head] = heads.get(head, 0) + 1
-    wide = max(heads, key=heads.__getitem__, default=None)
+    wide: tuple[str, ...] | None = max(heads, key=heads.__getitem__, default=None)
     return wide if wide is not None and heads[wide] > 2 else None
 
 

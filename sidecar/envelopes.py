@@ -60,11 +60,9 @@ class _DockerLine(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 _docker_lines = msgspec.json.Decoder(_DockerLine).decode_lines
 
 
-def cri_texts(whole: bytes, number: int) -> bytes | None:
-    """Take so many CRI lines out of their wrappers at once; `None` where not all of them are unsplit CRI lines."""
-    lines = whole.split(b"\n")
-    lines.pop()
-    first = _CRI.match(lines[0])
+def cri_texts(lines: list[bytes]) -> bytes | None:
+    """Take CRI lines out of their wrappers at once; `None` where not all of them are unsplit CRI lines."""
+    first = _CRI.match(lines[0]) if lines else None
     if first is None:
         return None
     day, space, start = lines[0][:11], lines[0].find(b" "), first.start(3)
@@ -77,14 +75,14 @@ def cri_texts(whole: bytes, number: int) -> bytes | None:
         for line in lines
         if line[space:start] == mark and line[:11] == day and line.find(b" ") == space
     ]
-    if len(texts) != number:
+    if len(texts) != len(lines):
         return None
     texts.append(b"")
     return b"\n".join(texts)
 
 
-def docker_texts(whole: bytes, number: int) -> str | None:
-    """Take so many lines of Docker's out of their wrappers at once; `None` where not all of them are whole ones."""
+def docker_texts(whole: bytes) -> str | None:
+    """Take lines of Docker's out of their wrappers at once; `None` where not all of them are whole ones."""
     try:
         records = _docker_lines(whole)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -92,9 +90,7 @@ def docker_texts(whole: bytes, number: int) -> str | None:
     texts = [record.log for record in records]
     text = "".join(texts)
     # one newline each, and none but at the end
-    is_whole = len(texts) == number == text.count("\n") and all(
-        text.endswith("\n") for text in texts
-    )
+    is_whole = len(texts) == text.count("\n") and all(text.endswith("\n") for text in texts)
     return text if is_whole else None
 
 

@@ -12,6 +12,23 @@ import re
 _NULS = re.compile(rb"(?:^|(?<=\n))\0+")
 
 
+def split(whole: bytes) -> list[bytes]:
+    """Give the lines of text that ends with a newline, without their newlines."""
+    lines = whole.split(b"\n")
+    lines.pop()
+    return lines
+
+
+def has_lines(whole: bytes, number: int) -> bool:
+    """Tell whether text is just so many lines; to find them one by one is faster than to count all."""
+    end = 0
+    for _ in range(number):
+        end = whole.find(b"\n", end) + 1
+        if not end:
+            return False
+    return end == len(whole)
+
+
 class LineSplitter:
     """Splits the bytes of one file into lines, without their line ends."""
 
@@ -37,9 +54,7 @@ class LineSplitter:
         NULs at the start of a line are no part of it: a writer that goes on at its old offset
         after a truncation leaves a hole of them, a crashed host a run.
         """
-        lines = self.whole(data).split(b"\n")
-        lines.pop()
-        return lines
+        return split(self.whole(data))
 
     def whole(self, data: bytes) -> bytes:
         """Give the lines that `data` completes as they stand, each with its newline."""
@@ -90,8 +105,7 @@ class LineSplitter:
             self.dropping = True
 
     def _without_too_long(self, whole: bytes) -> bytes:
-        lines = whole.split(b"\n")
-        lines.pop()
+        lines = split(whole)
         fitting = [line for line in lines if len(line) <= self._max_line_bytes]
         if len(fitting) == len(lines):
             return whole

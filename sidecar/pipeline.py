@@ -25,6 +25,7 @@ from .batch import ERRORS, Batch
 from .compiled import MAX_KEYS, MAX_SHAPES, Compiled, may_claim
 from .config import values_in
 from .fields import get, label
+from .lines import has_lines, split
 from .metrics import Health, Meter
 from .request import Memory, ParseError, Parser, Record, Request, checked
 from .table import Table
@@ -46,6 +47,7 @@ _MAX_FRAGMENTS = 256
 _TOO_LONG = b"\0too long"
 """Stands for a split line whose parts were too many bytes to be kept."""
 
+_JSON_STARTS = frozenset([bytes([byte]) for byte in b'{["-0123456789tfn'])
 _OPENERS = {b"{": b"}", b"[": b"]"}
 
 
@@ -247,37 +249,37 @@ class Pipeline:
 
     def feed_whole(self, source: Source, whole: bytes, too_long: int = 0) -> None:
         """Count whole lines of one file, each with its newline: at once, where they are of known shapes."""
-        number = whole.count(b"\n")
         batch = source.batch
         if source.wait:
             source.wait -= 1
         elif batch is not None and self._is_between_lines(source) and batch.renew():
-            text: bytes | str | None = whole
-            if source.is_cri:
-                text = envelopes.cri_texts(whole, number)
-            elif source.is_docker:
-                text = envelopes.docker_texts(whole, number)
-            records = batch.records(text, number) if text is not None else None
+            records = self._records(source, batch, whole)
             if records is not None:
                 source.waits = 0
                 self._health.lines["too_long"] += too_long
-                lines = self._count_records(source, batch, records, whole)
-                if lines:
-                    self.feed(source, lines)
+                self.feed(source, self._count_records(source, batch, records, whole))
                 return
             source.waits = min(source.waits + 1, 6)
             source.wait = (1 << source.waits) - 1
-        lines = whole.split(b"\n")
-        lines.pop()
-        self.feed(source, lines, too_long)
+        self.feed(source, split(whole), too_long)
+
+    def _records(self, source: Source, batch: Batch, whole: bytes) -> list[Any] | None:
+        """Decode whole lines at once; `None` where not each of them is one record of a known shape."""
+        text: bytes | str | None = whole
+        if source.is_cri:
+            text = envelopes.cri_texts(split(whole))
+        elif source.is_docker:
+            text = envelopes.docker_texts(whole)
+        records = batch.records(text) if text is not None else None
+        # two records on one line, or one on two lines, are read the general way
+        return records if records is not None and has_lines(whole, len(records)) else None
 
     def _count_records(
-        self, source: Source, batch: Batch, records: list[Any], whole: bytes | list[bytes]
+        self, source: Source, batch: Batch, records: list[Any], lines: bytes | list[bytes]
     ) -> list[bytes]:
         """Count records of lines, those that do not fit the general way; give the lines that must wait for that."""
         coming, number, done = iter(records), len(records), 0
         path_labels = self._of_path(source)
-        lines = whole if isinstance(whole, list) else None
         while True:
             missed = batch.count(coming, path_labels)
             at = number - length_hint(coming)
@@ -286,8 +288,8 @@ class Pipeline:
             self._tally(source.batch_parser, counted)
             if missed is None:
                 return []
-            if lines is None:
-                lines = whole.split(b"\n")[:-1]  # type: ignore[union-attr] # it is no list
+            if isinstance(lines, bytes):
+                lines = split(lines)
             self._end(source, self._line(source, lines[at - 1]))
             done = at
             if not self._is_between_lines(source):
@@ -305,33 +307,36 @@ class Pipeline:
     def feed(self, source: Source, lines: list[bytes], too_long: int = 0) -> None:
         """Count whole lines of one file, in their order."""
         self._health.lines["too_long"] += too_long
-        coming = iter(lines)
-        number = len(lines)
-        while True:
+        fitting: list[bytes] = []
+        records: list[Any] = []
+        for line in lines:
             batch = source.batch
             if (
                 batch is not None
+                # what has it not is of no known shape: most lines of a log that is not ours alone
+                and batch.needle in line
                 and not source.is_cri
                 and not source.is_docker
                 and self._is_between_lines(source)
                 and batch.renew()
             ):
-                start = number - length_hint(coming)
-                records: list[Any] = []
-                line = None
                 try:
-                    records.extend(map(batch.decode, coming))
+                    records.append(batch.decode(line))
                 except ERRORS:
-                    line = lines[start + len(records)]
-                left = self._count_records(
-                    source, batch, records, lines[start : start + len(records)]
-                )
-                for one in left:
-                    self._end(source, self._line(source, one))
-            else:
-                line = next(coming, None)
-            if line is None:
-                return
+                    pass
+                else:
+                    fitting.append(line)
+                    continue
+            if records:
+                self._count_fitting(source, records, fitting)
+                records, fitting = [], []
+            self._end(source, self._line(source, line))
+        if records:
+            self._count_fitting(source, records, fitting)
+
+    def _count_fitting(self, source: Source, records: list[Any], lines: list[bytes]) -> None:
+        assert source.batch is not None  # noqa: S101 - it made the records
+        for line in self._count_records(source, source.batch, records, lines):
             self._end(source, self._line(source, line))
 
     def _end(self, source: Source, result: str | None) -> None:
@@ -345,7 +350,7 @@ class Pipeline:
 
     def _line(self, source: Source, line: bytes) -> str | None:
         """Read one line the general way; `None` where its result comes with a later one."""
-        if source.is_cri or source.printed:
+        if source.is_cri or source.printed or line[:1] not in _JSON_STARTS:
             return self._wrapped(source, line)
         try:
             record = _decode(line)
@@ -428,6 +433,8 @@ class Pipeline:
         if stripped[-1:] == b"," and stripped[:1] == b"{":
             # an element of an array that is printed with one element on each line
             stripped = stripped[:-1]
+        if stripped[:1] not in _JSON_STARTS:
+            return "not_json"
         try:
             record = _decode(stripped)
         except ValueError:
