@@ -54,7 +54,7 @@ def value_of(page: str, name: str, **labels: str) -> float:
         (BOTH, {"ai_api", "gen_ai"}),
         ((*BOTH, "--schema", "gen_ai"), {"ai_api", "gen_ai"}),
     ],
-    ids=str,
+    ids=lambda value: str(sorted(value)),
 )
 def test_those_names_are_served_that_are_asked_for(
     tmp_path: Path, options: tuple[str, ...], served: set[str]
