@@ -66,6 +66,12 @@ class Exposition:
             self._scrapers[scraper] = self._page_number
             if len(self._scrapers) > REMEMBERED_SCRAPERS:
                 self._scrapers.popitem(last=False)
+        for rows in self._rows:
+            self._changed += rows.switch(is_openmetrics)
+        # in the order of the series: what a series has is near when its next row is made
+        for row in self._changed:
+            row.want.rows.make(row)
+        self._changed.clear()
         out: list[bytes] = []
         for rows in self._rows:
             rows.write(out, seen, is_openmetrics)
@@ -121,6 +127,8 @@ class Exposition:
         self._counts: list[int] = []
         """Of each series, how many requests it had when its rows were looked at last."""
         self._rows_of: list[list[_Row]] = []
+        self._changed: list[_Row] = []
+        """Rows whose lines are to be made before the next page."""
         self._wanted: list[_Wanted] = []
         """Of each series, the rows that it may yet come to belong to."""
         self._wanted_by_wants: dict[tuple[_Want, ...], _Wanted] = {}
@@ -131,6 +139,7 @@ class Exposition:
             self._forget_rows()
         birth = self._page_number + 1
         counts, rows_of, wanted = self._counts, self._rows_of, self._wanted
+        changed = self._changed
         for series in self._series[len(counts) :]:
             counts.append(-1)
             rows_of.append([])
@@ -142,7 +151,9 @@ class Exposition:
                 continue
             counts[place] = series.count
             for row in rows_of[place]:
-                row.text = b""
+                if row.text:
+                    row.text = b""
+                    changed.append(row)
             if not any(wanted[place].probe(series)):
                 continue
             labels = (*series.labels, *told(self._store, series.labels))
@@ -150,7 +161,11 @@ class Exposition:
             still_wanted = []
             for want in wanted[place].wants:
                 if getattr(series, want.probe):
-                    rows_of[place].append(want.rows.put(series, escaped, want, birth))
+                    row = want.rows.put(series, escaped, want, birth)
+                    rows_of[place].append(row)
+                    if row.text or len(row.series) == 1:
+                        row.text = b""
+                        changed.append(row)
                 else:
                     still_wanted.append(want)
             wanted[place] = self._all_of(still_wanted)
@@ -262,11 +277,11 @@ class _Rows:
             self._lines = self._pattern(b"%d.0")
             self._large_lines = self._pattern(b"%b")
             self._zeros = self._lines % (*[0] * (len(family.buckets) + 2), b"0.0")
-            self._make: Callable[[list[_Row]], None] = self._make_histograms
+            self.make: Callable[[_Row], None] = self._make_histogram
         elif family.combine != "sum":
-            self._make = _make_max if family.combine == "max" else _make_latest
+            self.make = _make_max if family.combine == "max" else _make_latest
         else:
-            self._make = _make_sums if family.scale == 1 else self._make_scaled_sums
+            self.make = _make_sum if family.scale == 1 else self._make_scaled_sum
         documentation = family.help.replace("\\", r"\\").replace("\n", r"\n")
         total = "_total" if family.type == "counter" else ""
         self._name = family.name + total
@@ -295,24 +310,28 @@ class _Rows:
             row = self._by_key[key] = _Row(key, want, birth, before.encode(), after.encode())
             self.rows.append(row)
         row.series.append(series)
-        row.text = b""
         return row
+
+    def switch(self, is_openmetrics: bool) -> list[_Row]:
+        """Write in this format from now on; give the rows that are to be made again for it."""
+        if not self.family.exemplars or is_openmetrics == self._is_openmetrics:
+            return []
+        self._is_openmetrics = is_openmetrics
+        again = [row for row in self.rows if row.text]
+        for row in again:
+            row.text = b""
+        return again
 
     def write(self, out: list[bytes], seen: int, is_openmetrics: bool) -> None:
         """Write HELP, TYPE and the rows; those born after the page that was `seen` as 0."""
         family = self.family
         out.append(self._openmetrics_head if is_openmetrics else self._text_head)
         rows = self.rows
-        if family.exemplars and is_openmetrics != self._is_openmetrics:
-            self._is_openmetrics = is_openmetrics
-            for row in rows:
-                row.text = b""
         first_new = len(rows)
         if family.type != "gauge":
             while first_new and rows[first_new - 1].birth > seen:
                 first_new -= 1
         old = rows if first_new == len(rows) else rows[:first_new]
-        self._make([row for row in old if not row.text])
         out += [row.text for row in old]
         out += [self._zero(row) for row in rows[first_new:]]
 
@@ -337,36 +356,31 @@ class _Rows:
             ]
         )
 
-    def _make_histograms(self, rows: list[_Row]) -> None:
-        """Make the lines of histograms: buckets, count, sum."""
-        lines, scale = self._lines, self.family.scale
-        has_exemplars = self._is_openmetrics and self.family.exemplars
-        # one loop with all in it: a page of 100 000 samples has thousands of rows
-        for row in rows:
-            series, want = row.series, row.want
-            counts_of, figure = want.counts, want.figure
-            if len(series) == 1:
-                so_far = [*accumulate(counts_of(series[0]))]
-                total = figure(series[0])
-            else:
-                sums = map(add, counts_of(series[0]), counts_of(series[1]))
-                for one in series[2:]:
-                    sums = map(add, [*sums], counts_of(one))
-                so_far = [*accumulate(sums)]
-                total = sum(map(figure, series))
-            count = so_far[-1]
-            if count < _GO_EXPONENT:
-                text = lines % (*so_far, count, _number(total / scale))
-            else:
-                text = self._large_lines % (
-                    *map(_whole, so_far),
-                    _whole(count),
-                    _number(total / scale),
-                )
-            if self._before:
-                text = text.replace(b"\0", row.before)
-            text = text.replace(b"\1", row.after)
-            row.text = self._with_exemplars(text, series, so_far) if has_exemplars else text
+    def _make_histogram(self, row: _Row) -> None:
+        """Make the lines of a histogram: buckets, count, sum."""
+        series, want = row.series, row.want
+        counts_of = want.counts
+        if len(series) == 1:
+            so_far = [*accumulate(counts_of(series[0]))]
+            total = want.figure(series[0])
+        else:
+            sums = map(add, counts_of(series[0]), counts_of(series[1]))
+            for one in series[2:]:
+                sums = map(add, [*sums], counts_of(one))
+            so_far = [*accumulate(sums)]
+            total = sum(map(want.figure, series))
+        count = so_far[-1]
+        total_text = _number(total / self.family.scale)
+        if count < _GO_EXPONENT:
+            text = self._lines % (*so_far, count, total_text)
+        else:
+            text = self._large_lines % (*map(_whole, so_far), _whole(count), total_text)
+        if self._before:
+            text = text.replace(b"\0", row.before)
+        text = text.replace(b"\1", row.after)
+        if self._is_openmetrics and self.family.exemplars:
+            text = self._with_exemplars(text, series, so_far)
+        row.text = text
 
     def _with_exemplars(self, text: bytes, series: list[Series], so_far: list[int]) -> bytes:
         """Add to each bucket the latest trace that fell there."""
@@ -398,16 +412,14 @@ class _Rows:
             return row.before + b"0.0\n"
         return self._zeros.replace(b"\0", row.before).replace(b"\1", row.after)
 
-    def _make_scaled_sums(self, rows: list[_Row]) -> None:
-        scale = self.family.scale
-        for row in rows:
-            total, divisor = sum(map(row.want.figure, row.series)), scale
-            if row.want.field in ("cost", "cost_total") and (
-                rest := sum(map(_cost_rest_of, row.series))
-            ):
-                total, divisor = total * COST_REST + rest, scale * COST_REST
-            # one division of whole numbers: rounded once, to the nearest
-            row.text = b"%b%b\n" % (row.before, _number(total / divisor))
+    def _make_scaled_sum(self, row: _Row) -> None:
+        total, divisor = sum(map(row.want.figure, row.series)), self.family.scale
+        if row.want.field in ("cost", "cost_total") and (
+            rest := sum(map(_cost_rest_of, row.series))
+        ):
+            total, divisor = total * COST_REST + rest, divisor * COST_REST
+        # one division of whole numbers: rounded once, to the nearest
+        row.text = b"%b%b\n" % (row.before, _number(total / divisor))
 
 
 def _probe(family: Family, field: str) -> str:
@@ -427,25 +439,22 @@ def _nothing(_: Series) -> tuple[()]:
     return ()
 
 
-def _make_sums(rows: list[_Row]) -> None:
-    for row in rows:
-        series, figure = row.series, row.want.figure
-        total = figure(series[0]) if len(series) == 1 else sum(map(figure, series))
-        if total < _GO_EXPONENT:
-            row.text = row.before + b"%d.0\n" % total
-        else:
-            row.text = b"%b%b\n" % (row.before, _number(total))
+def _make_sum(row: _Row) -> None:
+    series, figure = row.series, row.want.figure
+    total = figure(series[0]) if len(series) == 1 else sum(map(figure, series))
+    if total < _GO_EXPONENT:
+        row.text = row.before + b"%d.0\n" % total
+    else:
+        row.text = b"%b%b\n" % (row.before, _number(total))
 
 
-def _make_max(rows: list[_Row]) -> None:
-    for row in rows:
-        row.text = b"%b%b\n" % (row.before, _number(max(map(row.want.figure, row.series))))
+def _make_max(row: _Row) -> None:
+    row.text = b"%b%b\n" % (row.before, _number(max(map(row.want.figure, row.series))))
 
 
-def _make_latest(rows: list[_Row]) -> None:
-    for row in rows:
-        latest = max(row.series, key=attrgetter(f"{row.want.field}_order"))
-        row.text = b"%b%b\n" % (row.before, _whole(row.want.figure(latest)))
+def _make_latest(row: _Row) -> None:
+    latest = max(row.series, key=attrgetter(f"{row.want.field}_order"))
+    row.text = b"%b%b\n" % (row.before, _whole(row.want.figure(latest)))
 
 
 def _whole(number: int) -> bytes:
