@@ -84,6 +84,9 @@ class Exposition:
             self._owed.discard(scraper)
             if any(rows.has_new(seen) for rows in self._rows):
                 self._owed.add(scraper)
+        for rows in self._rows:
+            self._changed += rows.switch(is_openmetrics)
+        self._make_changed()
         out: list[bytes] = []
         for rows in self._rows:
             rows.write(out, seen, is_openmetrics)
@@ -92,6 +95,15 @@ class Exposition:
             return b"".join(out), OPENMETRICS
         out.append(generate_latest(self._registry))
         return b"".join(out), TEXT
+
+    def _make_changed(self) -> list[_Row]:
+        """Make the rows that have changed, and give them."""
+        made = [*self._changed]
+        self._changed.clear()
+        # in the order of the series: what a series has is near when its next row is made
+        for row in made:
+            row.want.rows.make(row)
+        return made
 
     def meet(self, scraper: str | None) -> None:
         """Take note of a scraper before its first page, so that a process after us knows what it may have seen."""
@@ -136,9 +148,11 @@ class Exposition:
             self._tells_changes = True
             self._forget_rows()
         self._take_in()
-        for place, rows in enumerate(self._rows):
-            for row in rows.changed():
-                yield place, row, rows.figures(row)
+        for rows in self._rows:
+            self._changed += rows.switch(is_openmetrics=True)
+        places = {id(rows): place for place, rows in enumerate(self._rows)}
+        for row in self._make_changed():
+            yield places[id(row.want.rows)], row, row.want.rows.figures(row)
 
     def born(self, place: int, row: object) -> tuple[list[bytes], bytes]:
         """Give what stands before the figures of a row that `changes` gave, and its figures with nothing counted."""
@@ -193,6 +207,8 @@ class Exposition:
         self._counts: list[int] = []
         """Of each series, how many requests it had when its rows were looked at last."""
         self._rows_of: list[list[_Row]] = []
+        self._changed: list[_Row] = []
+        """Rows whose lines are to be made before the next page."""
         self._wanted: list[_Wanted] = []
         """Of each series, the rows that it may yet come to belong to."""
         self._wanted_by_wants: dict[tuple[_Want, ...], _Wanted] = {}
@@ -203,6 +219,7 @@ class Exposition:
             self._forget_rows()
         birth = self.page_number + 1
         counts, rows_of, wanted = self._counts, self._rows_of, self._wanted
+        changed = self._changed
         for series in self._series[len(counts) :]:
             counts.append(-1)
             rows_of.append([])
@@ -214,7 +231,9 @@ class Exposition:
                 continue
             counts[place] = series.count
             for row in rows_of[place]:
-                row.text = b""
+                if row.text:
+                    row.text = b""
+                    changed.append(row)
             if not any(wanted[place].probe(series)):
                 continue
             labels = (*series.labels, *told(self._store, series.labels))
@@ -222,7 +241,11 @@ class Exposition:
             still_wanted = []
             for want in wanted[place].wants:
                 if getattr(series, want.probe):
-                    rows_of[place].append(want.rows.put(series, escaped, want, birth))
+                    row = want.rows.put(series, escaped, want, birth)
+                    rows_of[place].append(row)
+                    if row.text or len(row.series) == 1:
+                        row.text = b""
+                        changed.append(row)
                 else:
                     still_wanted.append(want)
             wanted[place] = self._all_of(still_wanted)
@@ -334,11 +357,11 @@ class _Rows:
             self._lines = self._pattern(b"%d.0")
             self._large_lines = self._pattern(b"%b")
             self._zeros = self._lines % (*[0] * (len(family.buckets) + 2), b"0.0")
-            self._make: Callable[[list[_Row]], None] = self._make_histograms
+            self.make: Callable[[_Row], None] = self._make_histogram
         elif family.combine != "sum":
-            self._make = _make_max if family.combine == "max" else _make_latest
+            self.make = _make_max if family.combine == "max" else _make_latest
         else:
-            self._make = _make_sums if family.scale == 1 else self._make_scaled_sums
+            self.make = _make_sum if family.scale == 1 else self._make_scaled_sum
         documentation = family.help.replace("\\", r"\\").replace("\n", r"\n")
         total = "_total" if family.type == "counter" else ""
         self._name = family.name + total
@@ -367,37 +390,34 @@ class _Rows:
             row = self._by_key[key] = _Row(key, want, birth, before.encode(), after.encode())
             self.rows.append(row)
         row.series.append(series)
-        row.text = b""
         return row
 
     def has_new(self, seen: int) -> bool:
         """Tell whether a row is shown as 0 to who last saw that page."""
         return bool(self.rows) and self.family.type != "gauge" and self.rows[-1].birth > seen
 
+    def switch(self, is_openmetrics: bool) -> list[_Row]:
+        """Write in this format from now on; give the rows that are to be made again for it."""
+        if not self.family.exemplars or is_openmetrics == self._is_openmetrics:
+            return []
+        self._is_openmetrics = is_openmetrics
+        again = [row for row in self.rows if row.text]
+        for row in again:
+            row.text = b""
+        return again
+
     def write(self, out: list[bytes], seen: int, is_openmetrics: bool) -> None:
         """Write HELP, TYPE and the rows; those born after the page that was `seen` as 0."""
         family = self.family
         out.append(self.openmetrics_head if is_openmetrics else self._text_head)
         rows = self.rows
-        if family.exemplars and is_openmetrics != self._is_openmetrics:
-            self._is_openmetrics = is_openmetrics
-            for row in rows:
-                row.text = b""
         first_new = len(rows)
         if family.type != "gauge":
             while first_new and rows[first_new - 1].birth > seen:
                 first_new -= 1
         old = rows if first_new == len(rows) else rows[:first_new]
-        self._make([row for row in old if not row.text])
         out += [row.text for row in old]
         out += [self.zero(row) for row in rows[first_new:]]
-
-    def changed(self) -> list[_Row]:
-        """Make anew the rows whose lines are not those last made, in OpenMetrics, and give them."""
-        self._is_openmetrics = bool(self.family.exemplars)
-        rows = [row for row in self.rows if not row.text]
-        self._make(rows)
-        return rows
 
     def zeros(self, row: _Row) -> tuple[list[bytes], list[bytes]]:
         """Give what stands before the figure in each line of a row, and the figures with nothing counted."""
@@ -433,36 +453,31 @@ class _Rows:
             ]
         )
 
-    def _make_histograms(self, rows: list[_Row]) -> None:
-        """Make the lines of histograms: buckets, count, sum."""
-        lines, scale = self._lines, self.family.scale
-        has_exemplars = self._is_openmetrics and self.family.exemplars
-        # one loop with all in it: a page of 100 000 samples has thousands of rows
-        for row in rows:
-            series, want = row.series, row.want
-            counts_of, figure = want.counts, want.figure
-            if len(series) == 1:
-                so_far = [*accumulate(counts_of(series[0]))]
-                total = figure(series[0])
-            else:
-                sums = map(add, counts_of(series[0]), counts_of(series[1]))
-                for one in series[2:]:
-                    sums = map(add, [*sums], counts_of(one))
-                so_far = [*accumulate(sums)]
-                total = sum(map(figure, series))
-            count = so_far[-1]
-            if count < _GO_EXPONENT:
-                text = lines % (*so_far, count, _number(total / scale))
-            else:
-                text = self._large_lines % (
-                    *map(_whole, so_far),
-                    _whole(count),
-                    _number(total / scale),
-                )
-            if self._before:
-                text = text.replace(b"\0", row.before)
-            text = text.replace(b"\1", row.after)
-            row.text = self._with_exemplars(text, series, so_far) if has_exemplars else text
+    def _make_histogram(self, row: _Row) -> None:
+        """Make the lines of a histogram: buckets, count, sum."""
+        series, want = row.series, row.want
+        counts_of = want.counts
+        if len(series) == 1:
+            so_far = [*accumulate(counts_of(series[0]))]
+            total = want.figure(series[0])
+        else:
+            sums = map(add, counts_of(series[0]), counts_of(series[1]))
+            for one in series[2:]:
+                sums = map(add, [*sums], counts_of(one))
+            so_far = [*accumulate(sums)]
+            total = sum(map(want.figure, series))
+        count = so_far[-1]
+        total_text = _number(total / self.family.scale)
+        if count < _GO_EXPONENT:
+            text = self._lines % (*so_far, count, total_text)
+        else:
+            text = self._large_lines % (*map(_whole, so_far), _whole(count), total_text)
+        if self._before:
+            text = text.replace(b"\0", row.before)
+        text = text.replace(b"\1", row.after)
+        if self._is_openmetrics and self.family.exemplars:
+            text = self._with_exemplars(text, series, so_far)
+        row.text = text
 
     def _with_exemplars(self, text: bytes, series: list[Series], so_far: list[int]) -> bytes:
         """Add to each bucket the latest trace that fell there."""
@@ -495,16 +510,14 @@ class _Rows:
             return row.before + b"0.0\n"
         return self._zeros.replace(b"\0", row.before).replace(b"\1", row.after)
 
-    def _make_scaled_sums(self, rows: list[_Row]) -> None:
-        scale = self.family.scale
-        for row in rows:
-            total, divisor = sum(map(row.want.figure, row.series)), scale
-            if row.want.field in ("cost", "cost_total") and (
-                rest := sum(map(_cost_rest_of, row.series))
-            ):
-                total, divisor = total * COST_REST + rest, scale * COST_REST
-            # one division of whole numbers: rounded once, to the nearest
-            row.text = b"%b%b\n" % (row.before, _number(total / divisor))
+    def _make_scaled_sum(self, row: _Row) -> None:
+        total, divisor = sum(map(row.want.figure, row.series)), self.family.scale
+        if row.want.field in ("cost", "cost_total") and (
+            rest := sum(map(_cost_rest_of, row.series))
+        ):
+            total, divisor = total * COST_REST + rest, divisor * COST_REST
+        # one division of whole numbers: rounded once, to the nearest
+        row.text = b"%b%b\n" % (row.before, _number(total / divisor))
 
 
 def _probe(family: Family, field: str) -> str:
@@ -524,25 +537,22 @@ def _nothing(_: Series) -> tuple[()]:
     return ()
 
 
-def _make_sums(rows: list[_Row]) -> None:
-    for row in rows:
-        series, figure = row.series, row.want.figure
-        total = figure(series[0]) if len(series) == 1 else sum(map(figure, series))
-        if total < _GO_EXPONENT:
-            row.text = row.before + b"%d.0\n" % total
-        else:
-            row.text = b"%b%b\n" % (row.before, _number(total))
+def _make_sum(row: _Row) -> None:
+    series, figure = row.series, row.want.figure
+    total = figure(series[0]) if len(series) == 1 else sum(map(figure, series))
+    if total < _GO_EXPONENT:
+        row.text = row.before + b"%d.0\n" % total
+    else:
+        row.text = b"%b%b\n" % (row.before, _number(total))
 
 
-def _make_max(rows: list[_Row]) -> None:
-    for row in rows:
-        row.text = b"%b%b\n" % (row.before, _number(max(map(row.want.figure, row.series))))
+def _make_max(row: _Row) -> None:
+    row.text = b"%b%b\n" % (row.before, _number(max(map(row.want.figure, row.series))))
 
 
-def _make_latest(rows: list[_Row]) -> None:
-    for row in rows:
-        latest = max(row.series, key=attrgetter(f"{row.want.field}_order"))
-        row.text = b"%b%b\n" % (row.before, _whole(row.want.figure(latest)))
+def _make_latest(row: _Row) -> None:
+    latest = max(row.series, key=attrgetter(f"{row.want.field}_order"))
+    row.text = b"%b%b\n" % (row.before, _whole(row.want.figure(latest)))
 
 
 def _whole(number: int) -> bytes:

@@ -32,8 +32,8 @@ def line(number: int, **more: Any) -> str:
     return json.dumps(record) + "\n"
 
 
-def served_by(page: str) -> set[str]:
-    return {name for name in ("ai_api", "gen_ai") if f"# HELP {name}_" in page}
+def served_by(page: str) -> list[str]:
+    return [name for name in ("ai_api", "gen_ai") if f"# HELP {name}_" in page]
 
 
 def value_of(page: str, name: str, **labels: str) -> float:
@@ -48,16 +48,16 @@ def value_of(page: str, name: str, **labels: str) -> float:
 @pytest.mark.parametrize(
     ("options", "served"),
     [
-        ((), {"ai_api"}),
-        (("--schema", "ai_api"), {"ai_api"}),
-        (("--schema", "gen_ai"), {"gen_ai"}),
-        (BOTH, {"ai_api", "gen_ai"}),
-        ((*BOTH, "--schema", "gen_ai"), {"ai_api", "gen_ai"}),
+        ((), ["ai_api"]),
+        (("--schema", "ai_api"), ["ai_api"]),
+        (("--schema", "gen_ai"), ["gen_ai"]),
+        (BOTH, ["ai_api", "gen_ai"]),
+        ((*BOTH, "--schema", "gen_ai"), ["ai_api", "gen_ai"]),
     ],
     ids=lambda value: str(sorted(value)),
 )
 def test_those_names_are_served_that_are_asked_for(
-    tmp_path: Path, options: tuple[str, ...], served: set[str]
+    tmp_path: Path, options: tuple[str, ...], served: list[str]
 ) -> None:
     log = tmp_path / "a.log"
     log.write_text(line(1))
