@@ -203,8 +203,12 @@ def _union(table: Table, shown: Sequence[tuple[Keys, Kinds]]) -> tuple[Keys, See
     """Give the keys of all shapes together, and the types that were seen; `None` where that makes no Struct."""
     known: dict[tuple[str, ...], dict[str, None]] = {}
     seen: dict[tuple[str, ...], set[type]] = {}
+    objects = {chain for keys, _ in shown for chain, names in keys.items() if names}
     for keys, kinds in shown:
-        if any(not names and kinds.get(chain) is not NoneType for chain, names in keys.items()):
+        if any(
+            not names and chain in objects and kinds.get(chain) is not NoneType
+            for chain, names in keys.items()
+        ):
             # an object in other shapes, but not in this one
             continue
         for chain, keys_there in keys.items():

@@ -232,17 +232,17 @@ def test_the_model_asked_for_is_counted_at_once() -> None:
         for answered in ("gpt-4o", "good")
     ]
     run = Run(at_once=True, schemas=("gen_ai",))
-    for text in lines * 12:
+    for text in lines * SHOWN:
         run.feed(text)
 
     assert run.counts_at_once
     assert sorted(
         (one.labels[1], one.labels[6], one.count) for one in run.sidecar.store.series
     ) == [
-        ("good", "", 12),
-        ("good", "fast", 12),
-        ("gpt-4o", "fast", 12),
-        ("gpt-4o", "good", 12),
+        ("good", "", SHOWN),
+        ("good", "fast", SHOWN),
+        ("gpt-4o", "fast", SHOWN),
+        ("gpt-4o", "good", SHOWN),
     ]
     both(*lines * 8)
 

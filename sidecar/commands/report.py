@@ -19,7 +19,7 @@ from ..config import Config, ConfigError, labels_of
 from ..metrics import PLACES
 from ..periods import OUTSIDE, UNITS, UNKNOWN, Periods, Slices, zone_of
 from ..prices import COST_TYPES, PriceBook
-from ..series import MODEL, OTHER, PROVIDER, Series
+from ..series import EXTRA, MODEL, OTHER, PROVIDER, Series
 from .logs import Reading, many
 
 MAX_SERIES = 50_000
@@ -29,6 +29,8 @@ _GROWTH = 1.04
 BOUNDS_NS = [int(_FIRST_BOUND_NS * _GROWTH**step) for step in range(386)]
 """Bounds of latencies, from a millisecond to an hour, each 4 % over the last: so exact is a quantile at the worst."""
 
+NAMES = ("provider", "model", "endpoint", "status_code", "error_type", "finish_reason")
+"""What every series can be told apart by."""
 TOKENS = (
     "input_tokens",
     "cache_read_tokens",
@@ -137,8 +139,11 @@ def make(
     units = [name for name in by if name in UNITS]
     if len(units) > 1:
         raise ConfigError(f"--by: expected one of {', '.join(UNITS)} at the most, got {units}")
-    known = {**PLACES, **{name: len(PLACES) + n for n, name in enumerate(config.labels)}}
-    time_place = len(known)
+    known = {
+        **{name: PLACES[name] for name in NAMES},
+        **{name: EXTRA + n for n, name in enumerate(config.labels)},
+    }
+    time_place = EXTRA + len(config.labels)
     for name in by:
         if name not in known and name not in UNITS:
             raise ConfigError(
