@@ -115,3 +115,6 @@ _EVENTS: dict[str, dict[str, type] | None] = {
     "content_block_stop": {"index": int},
 }
 """What a line of each type has beside it; `None`: a whole body, read by a table."""
+
+
+parse.keys = {"type"}  # type: ignore[attr-defined] # a function's own attribute

@@ -140,3 +140,6 @@ def _seconds(value: Any) -> float | None:
         type(value) is float and not value.is_integer()
     )
     return found if found is None or has_decimals else found / 1e3
+
+
+parse.keys = {"llm_summary", "request_type"}  # type: ignore[attr-defined] # a function's own attribute

@@ -179,3 +179,6 @@ def _body(body: Any) -> dict[str, Any]:
     if told.pop("guarded", False):
         told["stopReason"] = "guardrail_intervened"
     return {**told, "usage": usage}
+
+
+parse.keys = {"schemaType"}  # type: ignore[attr-defined] # a function's own attribute

@@ -525,3 +525,6 @@ def _split(cost: Decimal | float | None, number: int) -> list[Decimal | float | 
     whole = Decimal(str(cost))
     each = (whole / number).quantize(Decimal("1e-12"))
     return [whole - each * (number - 1), *[each] * (number - 1)]
+
+
+parse.keys = {"type", "message", "session_id"}  # type: ignore[attr-defined] # a function's own attribute

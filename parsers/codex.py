@@ -458,3 +458,6 @@ def _event_before_rollouts(record: Record, memory: Memory) -> Sequence[Request] 
     elif kind == "token_count" and "info" not in message:
         return _counted(message, {}, None, memory, None)
     return _event(message, record, None, memory)
+
+
+parse.keys = {"type", "msg"}  # type: ignore[attr-defined] # a function's own attribute

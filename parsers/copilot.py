@@ -200,3 +200,6 @@ def _failure(data: Any, at: float | None) -> list[Request]:
     took = fields.seconds(data.get("durationMs"), "ms")
     model = _name(data.get("model")) or "unknown"
     return [_request(model, at, status_code=status or "0", error_type=kind, duration_seconds=took)]
+
+
+parse.keys = {"type"}  # type: ignore[attr-defined] # a function's own attribute

@@ -84,3 +84,6 @@ def parse(record: Record, memory: Memory, /) -> Sequence[Request] | None:
         },
         memory,
     )
+
+
+parse.keys = {"type"}  # type: ignore[attr-defined] # a function's own attribute

@@ -159,3 +159,6 @@ def _backend(path: Any) -> str | None:
         if word in _PLATFORMS:
             return _PLATFORMS[word]
     return next((found for word in words if (found := fields.known_provider(word))), name or None)
+
+
+parse.keys = {"response_code"}  # type: ignore[attr-defined] # a function's own attribute

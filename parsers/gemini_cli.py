@@ -162,3 +162,6 @@ def _summary(model: str, told: Any) -> list[Request]:
 
 def _sum(tokens: Record, *keys: str) -> int:
     return sum(fields.count(tokens.get(key)) or 0 for key in keys)
+
+
+parse.keys = {"attributes", "sessionId", "type", "$set", "$rewindTo", "stats"}  # type: ignore[attr-defined] # a function's own attribute

@@ -149,3 +149,6 @@ def _provider(told: Record) -> str | None:
     cluster = fields.text(told.get("upstream_cluster")) or ""
     service = _SERVICE.search(cluster)
     return found or (service and fields.provider(service[1])) or fields.known_provider(cluster)
+
+
+parse.keys = {"response_code", "ai_log"}  # type: ignore[attr-defined] # a function's own attribute

@@ -150,3 +150,6 @@ def _status(message: Any, at: float | None) -> list[Request] | None:
         id=fields.text(payload.get("message_id")),
     )
     return [] if request is None else [request]
+
+
+parse.keys = {"type", "message"}  # type: ignore[attr-defined] # a function's own attribute

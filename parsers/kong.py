@@ -111,3 +111,6 @@ def _meta(meta: Any) -> dict[str, Any]:
 def _first_count(call: dict[str, Any], paths: Sequence[str]) -> int | None:
     counts = (fields.count(fields.get(call, path)) for path in paths)
     return next((count for count in counts if count is not None), None)
+
+
+parse.keys = {"ai"}  # type: ignore[attr-defined] # a function's own attribute

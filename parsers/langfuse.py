@@ -164,3 +164,6 @@ def _sorted(usage: Record) -> dict[str, int]:
         if side in whole or beside:
             parts[f"{side}_tokens"] = whole.get(side, 0) + beside
     return parts
+
+
+parse.keys = {"type", "data", "observations", "batch"}  # type: ignore[attr-defined] # a function's own attribute

@@ -151,3 +151,6 @@ def _read(runs: list[Any], memory: Memory) -> list[Request]:
         if run["run_type"] == "llm" and (run.get("end_time") or fields.failure(run.get("error"))):
             requests += _run(run, memory) or ()
     return requests
+
+
+parse.keys = {"run_type", "runs"}  # type: ignore[attr-defined] # a function's own attribute

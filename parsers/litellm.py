@@ -111,3 +111,6 @@ def parse(record: Record, memory: Memory, /) -> Sequence[Request] | None:
     ):
         return []
     return None
+
+
+parse.keys = {"litellm_call_id", "component"}  # type: ignore[attr-defined] # a function's own attribute

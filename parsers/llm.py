@@ -108,3 +108,6 @@ def _opened(value: Any) -> Any:
         return json.loads(value)
     except (ValueError, RecursionError):
         return None
+
+
+parse.keys = {"prompt"}  # type: ignore[attr-defined] # a function's own attribute

@@ -123,3 +123,6 @@ def _call(record: Record, message: Record, memory: Memory) -> Sequence[Request] 
     if (entry := fields.text(record.get("id"))) and type(at) in (str, int, float):
         told["id"] = f"{entry} {at}"  # the id alone is short, and only one session's
     return _message(told, memory)
+
+
+parse.keys = {"type"}  # type: ignore[attr-defined] # a function's own attribute

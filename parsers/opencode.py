@@ -97,3 +97,6 @@ def _message(record: Record, memory: Memory) -> Sequence[Request] | None:
         or fields.provider(record.get("providerID")) in ("gcp.gemini", "gcp.vertex_ai")
     )
     return (_reasoning_beside if is_beside else _reasoning_inside)(record, memory)
+
+
+parse.keys = {"sessionID", "info", "parts"}  # type: ignore[attr-defined] # a function's own attribute

@@ -757,3 +757,8 @@ def parse(record: Record, memory: Memory, /) -> Sequence[Request] | None:
         for scope, log in _scoped(resource, _LOGS, "logRecords"):
             requests += _log(scope, log, memory)
     return read_spans(spans, memory) + requests
+
+
+parse.keys = {  # type: ignore[attr-defined] # a function's own attribute
+    *(name for signal in (*_SIGNALS, "resource") for name in (signal, _snake(signal)))
+}

@@ -171,3 +171,6 @@ def _tokens(event: Record, auth: str) -> dict[str, int]:
     if found.get("cache_read_tokens", 0) > prompt:  # Anthropic's, that is beside the input
         found["input_tokens"] = prompt + found["cache_read_tokens"]
     return found
+
+
+parse.keys = {"attributes", "uuid"}  # type: ignore[attr-defined] # a function's own attribute

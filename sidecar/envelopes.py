@@ -46,6 +46,8 @@ INNER_KEYS = (
 _LIST_KEYS = ("logEvents", "records")
 """CloudWatch subscriptions and Azure exports hold many records in one."""
 
+_INNER_HEADS = frozenset([key.partition(".")[0] for key in (*_LIST_KEYS, *INNER_KEYS)])
+
 _CRI = re.compile(rb"\d{4}-\d\d-\d\dT\S+ (stdout|stderr) ([PF])(?::\S*)? ?(.*)\Z", re.DOTALL)
 
 
@@ -131,6 +133,8 @@ def inner(record: dict[str, Any]) -> Iterator[list[dict[str, Any]] | bytes]:
     Several records only where one holds a list. Bytes are the first line, `{` or `[`, of a record that is
     printed over many lines, each in a wrapper of its own.
     """
+    if _INNER_HEADS.isdisjoint(record):
+        return
     for key in _LIST_KEYS:
         entries = record.get(key)
         if type(entries) is list and entries and type(entries[0]) is dict:

@@ -13,7 +13,7 @@ import logging
 import math
 import re
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from operator import length_hint
 from typing import Any
 
@@ -579,10 +579,7 @@ class Pipeline:
         if places is None:
             keys = frozenset(shape)
             places = [
-                place
-                for place, installed in enumerate(self._parsers)
-                if (compiled := _compiled(installed)) is None
-                or any(may_claim(table, keys) for table in compiled.tables)
+                place for place, installed in enumerate(self._parsers) if _may_want(installed, keys)
             ]
             if len(self._asked) >= MAX_SHAPES:
                 self._asked.clear()
@@ -692,6 +689,14 @@ def _first(results: list[str]) -> str:
         if result in results:
             return result
     return "ignored"
+
+
+def _may_want(installed: Installed, keys: frozenset[str]) -> bool:
+    compiled = _compiled(installed)
+    if compiled is not None:
+        return any(may_claim(table, keys) for table in compiled.tables)
+    needed: Set[str] | None = getattr(installed.parser, "keys", None)
+    return needed is None or not keys.isdisjoint(needed)
 
 
 def _compiled(installed: Installed) -> Compiled | None:

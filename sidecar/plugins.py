@@ -3,6 +3,9 @@
 A parser may carry `rank`, an int: those of rank 0 (the default) tell their own format apart and are asked
 first, in the order of their names; a higher rank is asked later. `generic`, which claims whatever looks
 like a request, has the highest.
+
+It may carry `keys`, a set of names: a record without any of them at its top is not its own, and it is not asked. With
+many formats installed that is what keeps an ordinary line cheap. A table needs none: its `when` tells as much.
 """
 
 from __future__ import annotations
