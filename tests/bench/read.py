@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -23,7 +24,7 @@ def cpu_seconds(command: list[str]) -> tuple[float, float, int]:
     """Run a command; give its CPU seconds, wall seconds and peak memory in KiB."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     started = time.perf_counter()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wall = time.perf_counter() - started
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return (
@@ -31,6 +32,14 @@ def cpu_seconds(command: list[str]) -> tuple[float, float, int]:
         wall,
         after.ru_maxrss,
     )
+
+
+def mtail_command(path: Path) -> list[str]:
+    """Let mtail read a log once, with the program that counts the same figures."""
+    return [
+        "mtail", "--one_shot", "--one_shot_format=prometheus", "--logtostderr",
+        "--logs", str(path), "--progs", str(PEERS / "requests.mtail"),
+    ]  # fmt: skip
 
 
 def main() -> None:
@@ -42,7 +51,9 @@ def main() -> None:
     options = parser.parse_args()
     if not PEERS.is_dir():
         sys.exit("the logs' generator, ../shared/bench, is not there: nothing was measured")
-    print(f"{'log':10} {'lines':>8} {'of the loop':>12} {'of naive':>9} {'start, s':>9}")
+    print(
+        f"{'log':10} {'lines':>8} {'of the loop':>12} {'of naive':>9} {'of mtail':>9} {'start, s':>9}"
+    )
     with tempfile.TemporaryDirectory() as folder:
         for kind in options.kinds:
             path = Path(folder) / f"{kind}.log"
@@ -70,6 +81,9 @@ def main() -> None:
                     str(path),
                 ]
                 commands["naive start"] = [sys.executable, "-c", "import orjson, prometheus_client"]
+                if shutil.which("mtail"):
+                    commands["mtail"] = mtail_command(path)
+                    commands["mtail start"] = mtail_command(empty)
             times: dict[str, list[float]] = {name: [] for name in commands}
             for _ in range(options.runs):
                 for name, command in commands.items():
@@ -82,11 +96,15 @@ def main() -> None:
                     compact_loop = loop
                 naive = (took["naive"] - took["naive start"]) / lines
                 row = f"{loop / mine:12.2f} {naive / mine:9.2f}"
+                if "mtail" in took:
+                    row += f" {(took['mtail'] - took['mtail start']) / lines / mine:9.2f}"
+                else:
+                    row += f" {'':>9}"
             else:
                 row = (
-                    f"{compact_loop / mine:12.2f} {'':>9}"
+                    f"{compact_loop / mine:12.2f} {'':>9} {'':>9}"
                     if "compact" in options.kinds
-                    else f"{'':>12} {'':>9}"
+                    else f"{'':>12} {'':>9} {'':>9}"
                 )
             print(f"{kind:10} {lines:8} {row} {took['nothing']:9.2f}", flush=True)
 
