@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from odd import ORDINARY, with_odd_values
 from test_parsers import plain, records
 
 from parsers.helicone import parse
@@ -55,55 +56,12 @@ def test_what_helicone_cached_has_no_tokens() -> None:
     assert (one(6).served_from_cache, one(6).input_tokens) == (True, None)
 
 
-ORDINARY: list[dict[str, Any]] = [
-    {},
-    {"level": 30, "time": 1772359200000, "msg": "request completed", "responseTime": 12},
-    {"event": "llm", "model": "gpt-4o", "provider": "openai", "duration_ms": 812, "path": "/v1/x"},
-    {"ts": 1772359200.1, "logger": "http", "status": 200, "duration": 12, "request": {"uri": "/"}},
-    {"id": "1", "object": "chat.completion", "model": "gpt-4o", "usage": {"prompt_tokens": 1}},
-    {"remote_addr": "10.0.0.1", "request": "GET / HTTP/1.1", "status": 200, "request_time": "0.1"},
-    {"records": [{"category": "RequestResponse"}], "result": [], "ai": {}, "llm_summary": {}},
-    {"category": "Audit", "event": "login", "response_code": 200, "model": "gpt-4o"},
-    {"ai": {"proxy": {}}, "ai_log": "-", "request_type": "ai", "schemaType": "Other"},
-]
-
-
 @pytest.mark.parametrize("record", ORDINARY)
 def test_an_ordinary_line_is_not_claimed(record: dict[str, Any]) -> None:
     assert parse(record, {}) is None
 
 
-NASTY: list[Any] = [
-    None,
-    True,
-    -1,
-    2**70,
-    1e308,
-    "",
-    "-",
-    "{",
-    "[]",
-    '"x"',
-    [],
-    [[]],
-    [None],
-    {},
-    {"a": [1]},
-]
-
-
 @pytest.mark.parametrize("line", range(len(LINES)))
 def test_whatever_stands_anywhere_in_a_line_nothing_but_a_parse_error_comes(line: int) -> None:
-    def visit(value: Any, put: Any) -> None:
-        for odd in [*NASTY, LINES[line]]:
-            outcome(put(odd))
-        if isinstance(value, dict):
-            for key, inner in value.items():
-                visit(inner, lambda odd, key=key, value=value: put({**value, key: odd}))
-        elif isinstance(value, list):
-            for place, inner in enumerate(value[:4]):
-                visit(
-                    inner, lambda odd, place=place: put([*value[:place], odd, *value[place + 1 :]])
-                )
-
-    visit(LINES[line], lambda odd: odd if isinstance(odd, dict) else {"message": odd})
+    for record in with_odd_values(LINES[line]):
+        outcome(record)
