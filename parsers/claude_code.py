@@ -20,7 +20,7 @@ only `stream-json` tells the ids by which a run that is in both is counted once.
   the session before is taken off; where it told nothing, the run's own `usage` counts unless subagents were at work.
 - `costUSD` and `durationMs` are from old versions; a line of today has neither. A printed run tells its cost.
 - The provider is `anthropic`: no line tells of Bedrock, Vertex or a gateway behind ANTHROPIC_BASE_URL. `speed`
-  (`fast`) and `service_tier` change prices, and a `Request` can not tell them.
+  (`fast`) and `service_tier` change prices; what they tell is priced as the usual.
 
 Cannot tell: in transcripts: any duration, the time to the first token, the HTTP status of a success, rate limits; the
 cost since version 1.0.9; the provider behind a gateway.
