@@ -52,7 +52,7 @@ PAGE = (
 )
 STUCK_CLIENTS = 200
 SCRAPES = 1000
-READ_SECONDS = 5
+READ_SECONDS = 4
 
 
 class Loop(threading.Thread):
@@ -287,7 +287,7 @@ def lines_a_second(log: Path, *, is_scraped: bool) -> float:
                 time.sleep(0.05)
             # more than it can read in the time
             with grown.open("ab") as more:
-                for _ in range(40):
+                for _ in range(20):
                     more.write(text)
             get("/metrics")
             before, started = read_bytes(port), reader_seconds(process.pid)
