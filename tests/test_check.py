@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tomllib
 from collections import Counter
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ import pytest
 from parsers import anthropic, bedrock, gemini, generic, openai
 from sidecar import Record, Table, fields
 from sidecar.commands.propose import propose
+from sidecar.config import Config
+from sidecar.daemon import Sidecar
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = sorted((ROOT / "tests" / "golden").glob("**/*.jsonl"))
@@ -641,3 +644,21 @@ def test_results_of_check_are_those_of_the_main_job(tmp_path: Path) -> None:
     )
     assert summary["lines"] == counted
     assert sum(counted.values()) == sample(page, "ai_sidecar_lines_total")
+
+
+@pytest.mark.parametrize("tier", ["default", "flex", "priority"])
+def test_a_line_of_another_service_tier_costs_what_the_sidecar_counts(
+    tier: str, tmp_path: Path
+) -> None:
+    record = {"object": "chat.completion", "model": "gpt-4o", "service_tier": tier}
+    log = tmp_path / "a.log"
+    log.write_text(json.dumps({**record, "usage": {"prompt_tokens": 1000}}) + "\n")
+    sidecar = Sidecar(Config(log_paths=(str(log),)), version="test")
+    sidecar.read_all()
+    (series,) = sidecar.store.series
+
+    (line,) = json.loads(run("check", log, "--format", "json").stdout)["lines"]
+    cost = line["claims"][0]["requests"][0]["cost"]
+
+    assert cost["is_unpriced"] == bool(series.unpriced)
+    assert (cost["usd"] or 0) == float(Decimal(series.cost_input).scaleb(-30))

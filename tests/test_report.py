@@ -550,3 +550,17 @@ def test_only_the_table_loads_rich(tmp_path: Path) -> None:
     assert loads(["report", str(path)])
     assert not loads(["report", str(path), "--format", "json"])
     assert not loads(["--once", "--log-path", str(path)])
+
+
+def test_rows_are_by_what_the_path_of_a_log_tells(tmp_path: Path) -> None:
+    for app in ("web", "api", "api"):
+        with (tmp_path / f"{app}.log").open("a") as file:
+            file.write('{"model":"m","status":200,"usage":{"prompt_tokens":1}}\n')
+    options = ["--path-label", r"(?P<app>[a-z]+)\.log$"]
+
+    done = CliRunner().invoke(
+        main, [*options, "report", str(tmp_path), "--by", "app", "--format", "json"]
+    )
+
+    rows = json.loads(done.output)["rows"]
+    assert {row["app"]: row["requests"] for row in rows} == {"web": 1, "api": 2}

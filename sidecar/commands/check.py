@@ -447,7 +447,7 @@ def cost_of(request: Request, book: PriceBook, cost_source: str) -> Event:
         return {**told, "from": "none: no tokens"}
     if cost_source == "log":
         return {**told, "is_unpriced": True, "from": "not known: the log tells none"}
-    price = book.price(request.provider, request.model)
+    price = _price_of(request, book)
     if price is None:
         why = f"not known: no price for {request.model!r} at {request.provider!r}; counted as unpriced"
         return {**told, "is_unpriced": True, "from": why}
@@ -461,11 +461,16 @@ def cost_of(request: Request, book: PriceBook, cost_source: str) -> Event:
     }
 
 
-def at_price_of(request: Request, book: PriceBook) -> Event:
-    """Tell by which rule a request has its price, and the price of a million tokens of each kind it has."""
+def _price_of(request: Request, book: PriceBook) -> Price | None:
     price = book.price(request.provider, request.model)
     if price is not None and request.service_tier is not None:
-        price = price.of_tier(request.service_tier)
+        return price.of_tier(request.service_tier)
+    return price
+
+
+def at_price_of(request: Request, book: PriceBook) -> Event:
+    """Tell by which rule a request has its price, and the price of a million tokens of each kind it has."""
+    price = _price_of(request, book)
     if price is None:
         return {}
     return {

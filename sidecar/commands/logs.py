@@ -47,7 +47,9 @@ class Reading:
         except ValueError as error:
             raise ConfigError(str(error)) from None
         self.health = Health()
-        extra = (*config.labels, slice_label) if slices is not None else tuple(config.labels)
+        extra = config.extra_labels
+        if slices is not None:
+            extra += (slice_label,)
         self.store = Store(max_series, extra)
         meter = (
             Meter(self.store, self.book, cost_source=config.cost_source)
@@ -66,6 +68,7 @@ class Reading:
             self.health,
             envelope=config.envelope,
             labels=tuple(config.labels.values()),
+            path_labels=config.path_labels,
             max_line_bytes=config.max_line_bytes,
             slices=slices,
         )

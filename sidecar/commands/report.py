@@ -141,9 +141,9 @@ def make(
         raise ConfigError(f"--by: expected one of {', '.join(UNITS)} at the most, got {units}")
     known = {
         **{name: PLACES[name] for name in NAMES},
-        **{name: EXTRA + n for n, name in enumerate(config.labels)},
+        **{name: EXTRA + n for n, name in enumerate(config.extra_labels)},
     }
-    time_place = EXTRA + len(config.labels)
+    time_place = EXTRA + len(config.extra_labels)
     for name in by:
         if name not in known and name not in UNITS:
             raise ConfigError(
@@ -161,7 +161,7 @@ def make(
     reading.read(paths, tell)
     places = [time_place if name in UNITS else known[name] for name in by]
     spender_labels = {
-        name: known[name] for name in ("provider", "model", "endpoint", *config.labels)
+        name: known[name] for name in ("provider", "model", "endpoint", *config.extra_labels)
     }
     report = Report(tuple(by), [], Group(()), [], [], reading.health.lines, reading.files)
     groups: dict[tuple[str, ...], Group] = {}
