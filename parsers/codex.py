@@ -450,7 +450,7 @@ def _event_before_rollouts(record: Record, memory: Memory) -> Sequence[Request] 
     """Read an event as `codex exec --json` and `codex proto` printed it until 0.4x: `{"id": …, "msg": {…}}`."""
     message = record["msg"]
     kind = message.get("type")
-    if type(record["id"]) is not str or kind not in _IS_EVENT:
+    if type(record["id"]) is not str or type(kind) is not str or kind not in _IS_EVENT:
         return None
     if kind == "session_configured":
         _know(memory, "model", fields.model(message.get("model")))

@@ -176,7 +176,7 @@ def timestamp(value: Any) -> float | None:
         try:
             # what most loggers write; more digits than microseconds are rounded
             when = msgspec.convert(value, _AWARE)
-        except msgspec.ValidationError:
+        except (msgspec.ValidationError, UnicodeEncodeError):
             if len(value) > 40:
                 return None
             if value[:1].isdigit() and value.replace(".", "", 1).isdigit() and value.isascii():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import random
@@ -109,3 +110,32 @@ def test_a_record_changed_at_random_raises_nothing_but_parse_error(name: str) ->
         json.dumps(memory)
 
     try_()
+
+
+def places(value: Any) -> list[tuple[Any, Any]]:
+    """Give each place in a record: what holds it, and its key or its number there."""
+    found: list[tuple[Any, Any]] = []
+    for holder in containers(value):
+        found += [
+            (holder, key)
+            for key in (holder if isinstance(holder, dict) else range(min(len(holder), 3)))
+        ]
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(PARSERS))
+def test_whatever_stands_in_one_place_raises_nothing_but_parse_error(name: str) -> None:
+    parse = PARSERS[name]
+    memory: Memory = {}
+    for record in golden(name):
+        for holder, key in places(record):
+            there = holder[key]
+            # a lone surrogate comes through where bytes that are no UTF-8 stand elsewhere on the line
+            for value in (*VALUES, "\ud800"):
+                holder[key] = value
+                # what came before is known, as in a log; what comes of this line is not carried on
+                with contextlib.suppress(ParseError):
+                    checked(parse(record, copy.deepcopy(memory)) or ())
+            holder[key] = there
+        with contextlib.suppress(ParseError):
+            parse(record, memory)

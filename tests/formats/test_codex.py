@@ -18,7 +18,7 @@ from parsers.codex import MAX_THREADS, parse
 from sidecar import ParseError, Request
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-CASES = ("codex", "codex_failed", "codex_exec")
+CASES = ("codex", "codex_failed", "codex_exec", "codex_proto")
 EMPTY = msgspec.structs.asdict(Request())
 CHILD = "019e5c03-1e99-7000-8000-000000000001"
 PARENT = "019e5b00-0000-7000-8000-000000000001"
