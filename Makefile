@@ -64,11 +64,12 @@ soak: $(VENV)/.dev
 kills: $(VENV)/.dev
 	$(BIN)/python tests/kills.py --kills $(KILLS) $(if $(SEED),--seed $(SEED))
 
-fuzz: .venv-fuzz/.done
+fuzz: .venv-fuzz/.done $(VENV)/.dev .venv-litellm/.done
 	mkdir -p .venv-fuzz/corpus
 	.venv-fuzz/bin/python tests/fuzz/target.py -max_total_time=$(or $(SECONDS),60) -max_len=8192 \
 		-rss_limit_mb=2048 -timeout=60 -report_slow_units=60 -print_final_stats=1 -artifact_prefix=tests/fuzz/findings/ \
 		.venv-fuzz/corpus tests/fuzz/corpus tests/fuzz/findings
+	HYPOTHESIS_PROFILE=search $(BIN)/python -m pytest -n 2 $$(grep -rl hypothesis tests --include='test_*.py')
 
 # what k8s/ holds of dashboards/
 k8s: $(VENV)/.dev
