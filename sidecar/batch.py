@@ -23,11 +23,14 @@ from .periods import Slices
 from .prices import Price
 from .series import Series
 from .table import EVIDENCE, FIELDS, PLAIN, At, Sum, Table, all_takes, chains_of, finish
+from .words import Words
 
 MAX_MEMBERS = 256
 """Keys of all shapes together; more is no log whose lines are alike."""
 MAX_CELLS = 4096
 """Spellings of labels that lead to a series at once."""
+ENOUGH_TO_LEARN = 64
+"""Lines of one read; with fewer they are so long that the values matter little."""
 MAX_SPELLING = 300
 """Characters of one such spelling."""
 
@@ -87,6 +90,11 @@ class Batch:
         self._version, self._epoch = 0, -1
         self._is_written = False
         self._decode_lines: Callable[[bytes | str], list[Any]] = _decode_none
+        self._decode_known: Callable[[bytes | str], list[Any]] = _decode_none
+        """The same, and faster, for lines whose fields have only values as they had before."""
+        self._words = Words()
+        self._narrow: Callable[[list[Any]], Callable[[bytes | str], list[Any]]] | None = None
+        """Makes that of records."""
         self.decode: Callable[[bytes], Any] = _decode_none
         """Make a record of a line; one of `ERRORS` where it is not of a known shape."""
         self.needle = b""
@@ -117,9 +125,16 @@ class Batch:
     def records(self, whole: bytes | str) -> list[Any] | None:
         """Make a record of each object in whole lines; `None` where they are not all of known shapes."""
         try:
-            return self._decode_lines(whole)
+            return self._decode_known(whole)
+        except ERRORS:
+            pass
+        try:
+            records = self._decode_lines(whole)
         except ERRORS:
             return None
+        if self._narrow is not None and len(records) >= ENOUGH_TO_LEARN:
+            self._decode_known = self._narrow(records)
+        return records
 
     def _write(self) -> None:
         """Write the decoder and the loop for all the shapes shown, where they can be read so."""
@@ -159,7 +174,10 @@ class Batch:
         ):
             # some place can only be found in a dict
             return
-        structs = _struct(known, kinds, {*finder.taken, *loop.taken, *labels.taken})
+        taken = {*finder.taken, *loop.taken, *labels.taken}
+        # what nobody looks at may be anything
+        looked_at = {chain: kind for chain, kind in kinds.items() if chain in taken}
+        structs = _structs(known, looked_at, taken)
         for writer in (finder, labels, loop):
             writer.names |= {
                 f"no_{writer.taken[chain]}": structs[chain]() for chain in known if chain
@@ -174,6 +192,16 @@ class Batch:
         self._count = loop.made(loop_source, "count")
         decoder = msgspec.json.Decoder(structs[()])
         self._decode_lines, self.decode = decoder.decode_lines, decoder.decode
+        self._decode_known = _decode_none
+
+        def narrow(records: list[Any]) -> Callable[[bytes | str], list[Any]]:
+            if not self._words.learn(_columns(records, known, looked_at, taken)):
+                self._narrow = None
+                return _decode_none
+            narrowed = _structs(known, {**looked_at, **self._words.kinds()}, taken)
+            return msgspec.json.Decoder(narrowed[()]).decode_lines
+
+        self._narrow = narrow
         self.needle = _needle([keys for keys, _ in shown])
         self._is_written = True
 
@@ -365,7 +393,16 @@ def _loop_source(
         "series, price, missing = cell",
         *(["if missing:", *("    " + line for line in enough)] if enough else []),
         last,
-        *fold.inlined(Meter.add, "series.count += 1", figures, constants),
+        *fold.inlined(
+            Meter.add,
+            "series.count += 1",
+            figures,
+            {
+                **constants,
+                "_duration_fits": writer.fits("duration_seconds"),
+                "_cost_fits": writer.fits("cost_usd"),
+            },
+        ),
     ]
     return "def count(records, cells, of_path):\n    for record in records:\n" + "\n".join(
         "        " + line for line in lines
@@ -422,7 +459,7 @@ def _slow(
     return slow
 
 
-def _struct(
+def _structs(
     known: Keys, kinds: Mapping[tuple[str, ...], Any], taken: Container[tuple[str, ...]]
 ) -> dict[tuple[str, ...], Any]:
     """Make a Struct for each object, with its keys in the order of the lines, which is fastest to decode."""
@@ -433,10 +470,8 @@ def _struct(
             inner = (*chain, key)
             if inner in structs:
                 kind = structs[inner] | None
-            elif inner in taken:
-                kind = kinds.get(inner, Any)
             else:
-                kind = msgspec.Raw
+                kind = kinds.get(inner, Any if inner in taken else msgspec.Raw)
             members.append((f"f{number}", kind, msgspec.Raw() if kind is msgspec.Raw else None))
         structs[chain] = msgspec.defstruct(
             "Shape",
@@ -446,3 +481,23 @@ def _struct(
             gc=False,
         )
     return structs
+
+
+def _columns(
+    records: list[Any],
+    known: Keys,
+    kinds: Mapping[tuple[str, ...], Any],
+    taken: Container[tuple[str, ...]],
+) -> dict[tuple[str, ...], list[Any]]:
+    """Give the values of the fields that are text, and of those that nobody looks at."""
+    columns: dict[tuple[str, ...], list[Any]] = {}
+    for chain, keys in known.items():
+        holders = records
+        for depth in range(len(chain)):
+            name = f"f{known[chain[:depth]].index(chain[depth])}"
+            holders = [inner for one in holders if (inner := getattr(one, name)) is not None]
+        for number, key in enumerate(keys):
+            inner = (*chain, key)
+            if inner not in known and (inner not in taken or kinds.get(inner) == str | None):
+                columns[inner] = [getattr(one, f"f{number}") for one in holders]
+    return columns

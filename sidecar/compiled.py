@@ -57,6 +57,8 @@ MAX_SHAPES = 128
 """Functions kept for one parser; the shapes that come after are read by the tables themselves."""
 SEEN_BEFORE_COMPILED = 4
 """A shape that comes less often is not worth the millisecond that writing its function takes."""
+SEEN_INSIDE_BEFORE_COMPILED = 2
+"""The same for an object in records whose own keys have come so often."""
 REFUSED_BEFORE_FORGOTTEN = 20_000
 """How often a shape must find no room before all are forgotten: to compile them again costs less than that did."""
 MAX_KEYS = 256
@@ -176,7 +178,7 @@ class Compiled:
         self.shapes = self.refused = 0
         self.version += 1
 
-    def is_due(self, shape: Any) -> bool:
+    def is_due(self, shape: Any, times_before: int = SEEN_BEFORE_COMPILED) -> bool:
         """Tell whether a shape has come often enough to be compiled, and there is room."""
         if self.shapes >= MAX_SHAPES:
             self.refused += 1
@@ -187,7 +189,7 @@ class Compiled:
         if len(self.seen) >= 1024:
             self.seen.clear()
         times = self.seen[shape] = self.seen.get(shape, 0) + 1
-        if times < SEEN_BEFORE_COMPILED:
+        if times < times_before:
             return False
         del self.seen[shape]
         self.shapes += 1
@@ -258,7 +260,9 @@ class Compiled:
             if found is not None:
                 self.leaf = found
                 return found(record)
-            if len(inner_shape or ()) <= MAX_KEYS and self.is_due((id(takes), inner_shape)):
+            if len(inner_shape or ()) <= MAX_KEYS and self.is_due(
+                (id(takes), inner_shape), SEEN_INSIDE_BEFORE_COMPILED
+            ):
                 takes[inner_shape] = self.known(table, {**known, wide: inner_shape or ()}, whole)
             return self.by_table(table, record)
 
@@ -347,7 +351,7 @@ KIND_OF_READ: dict[str, Any] = {
     "cost": Annotated[float, msgspec.Meta(ge=0.0, lt=1e12)] | None,
     "timestamp": Annotated[datetime, msgspec.Meta(tz=True)] | None,
     **{
-        unit: Annotated[float, msgspec.Meta(ge=0.0, le=fields.MAX_SECONDS)] | None
+        unit: Annotated[float, msgspec.Meta(ge=0.0, lt=fields.MAX_SECONDS)] | None
         for unit in ("s", "ms", "us", "ns")
     },
 }
@@ -537,6 +541,20 @@ class Writer:
         else:
             return False
         return True
+
+    def fits(self, name: str) -> bool:
+        """Tell whether the decoder has seen to the kind and the bounds of a field, wherever it is found."""
+        takes = [take for take in self.table.sources.get(name, ()) if self.possible(take)]
+        return "started" not in self.can and all(
+            isinstance(take, At)
+            and not take.values
+            and all(
+                chain in self.kinds and self.kinds[chain] is KIND_OF_READ.get(take.read)
+                for chain in take.chains
+                if self.reachable(chain)
+            )
+            for take in takes
+        )
 
     def field(self, name: str) -> None:
         """Write the reading of one field; nothing where no place of it can be there."""
@@ -762,7 +780,8 @@ class Writer:
             made["served_from_cache"] = "served_from_cache"
         if "cost_usd" in can:
             tokens = [name for name in ("input_tokens", "output_tokens") if name in can]
-            if tokens:
+            # a loop over Structs makes no request of it, and nothing is added of a cost of 0
+            if tokens and not self.is_typed:
                 lines.append(f"if not cost_usd and ({' or '.join(tokens)}): cost_usd = None")
         return made
 

@@ -542,6 +542,8 @@ class Meter:
     is_timed = False
     """Only requests that ended within `second_from` ≤ t < `second_to` (and so its `moment_from`, `moment_to`) may be
     added without `add`, which decides about all others."""
+    _duration_fits = _cost_fits = False
+    """Where a decoder holds figures to their kind and bounds, a loop made of `add` need not look again."""
     second_from = second_to = 0.0
     moment_from = moment_to = datetime.fromtimestamp(0.0, UTC)
 
@@ -615,7 +617,7 @@ class Meter:
 
         trace_id = request.trace_id
         duration = request.duration_seconds
-        if duration is not None and 0.0 <= duration < 1e9:
+        if duration is not None and (self._duration_fits or 0.0 <= duration < 1e9):
             duration_ns = int(duration * 1e9 + 0.5)
             series.duration_ns += duration_ns
             bucket = bisect_left(self._duration_ns, duration_ns)
@@ -679,7 +681,7 @@ class Meter:
         cost = request.cost_usd
         # a cost of 0 tells nothing beside tokens, and adds nothing without
         if cost and self._from_log:
-            if type(cost) is float and 0.0 < cost < 1000.0:
+            if (self._cost_fits or (type(cost) is float and 0.0 < cost)) and cost < 1000.0:
                 # a float with at most 15 digits is the decimal that it is written as: whole pico-dollars at once
                 pico = int(cost * 1e12 + 0.5)
                 if pico / 1e12 == cost:
