@@ -89,11 +89,11 @@ class Batch:
         self._labels, self._rivals = labels, rivals
         self._version, self._epoch = 0, -1
         self._is_written = False
-        self._decode_lines: Callable[[bytes | str], list[Any]] = _decode_none
-        self._decode_known: Callable[[bytes | str], list[Any]] = _decode_none
+        self._decode_lines: Callable[[bytes], list[Any]] = _decode_none
+        self._decode_known: Callable[[bytes], list[Any]] = _decode_none
         """The same, and faster, for lines whose fields have only values as they had before."""
         self._words = Words()
-        self._narrow: Callable[[list[Any]], Callable[[bytes | str], list[Any]]] | None = None
+        self._narrow: Callable[[list[Any]], Callable[[bytes], list[Any]]] | None = None
         """Makes that of records."""
         self.decode: Callable[[bytes], Any] = _decode_none
         """Make a record of a line; one of `ERRORS` where it is not of a known shape."""
@@ -122,7 +122,7 @@ class Batch:
             self._write()
         return self._is_written
 
-    def records(self, whole: bytes | str) -> list[Any] | None:
+    def records(self, whole: bytes) -> list[Any] | None:
         """Make a record of each object in whole lines; `None` where they are not all of known shapes."""
         try:
             return self._decode_known(whole)
@@ -194,7 +194,7 @@ class Batch:
         self._decode_lines, self.decode = decoder.decode_lines, decoder.decode
         self._decode_known = _decode_none
 
-        def narrow(records: list[Any]) -> Callable[[bytes | str], list[Any]]:
+        def narrow(records: list[Any]) -> Callable[[bytes], list[Any]]:
             if not self._words.learn(_columns(records, known, looked_at, taken)):
                 self._narrow = None
                 return _decode_none
@@ -206,7 +206,7 @@ class Batch:
         self._is_written = True
 
 
-def _decode_none(_: bytes | str) -> Any:
+def _decode_none(_: bytes) -> Any:
     raise msgspec.DecodeError("no shape is known")
 
 

@@ -19,6 +19,7 @@ import msgspec
 import orjson
 
 from .fields import get, timestamp
+from .lines import has_lines
 
 MAX_DEPTH = 4
 """How many wrappers are opened, one in the other."""
@@ -79,41 +80,40 @@ class _DockerLine(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     time: msgspec.Raw
 
 
+_AS_DIGITS = bytes(ord("0") if byte in b"0123456789" else byte for byte in range(256))
 _docker_lines = msgspec.json.Decoder(_DockerLine).decode_lines
 
 
 def cri_texts(lines: list[bytes]) -> bytes | None:
     """Take CRI lines out of their wrappers at once; `None` where not all of them are unsplit CRI lines."""
     first = _CRI.match(lines[0]) if lines else None
-    if first is None:
+    if first is None or first[2] != b"F":
         return None
-    day, space, start = lines[0][:11], lines[0].find(b" "), first.start(3)
-    mark = lines[0][space:start]
-    if first[2] != b"F" or not mark.endswith(b" "):
+    start = first.start(3)
+    head = lines[0][:start].translate(_AS_DIGITS)
+    # all as the first, but for digits: a time that is written alike, the same stream
+    if b"".join([line[:start] for line in lines]).translate(_AS_DIGITS) != head * len(lines):
         return None
-    # all as the first: the same day, a time as long, the same stream
-    texts = [
-        line[start:]
-        for line in lines
-        if line[space:start] == mark and line[:11] == day and line.find(b" ") == space
-    ]
-    if len(texts) != len(lines):
-        return None
+    texts = [line[start:] for line in lines]
     texts.append(b"")
     return b"\n".join(texts)
 
 
-def docker_texts(whole: bytes) -> str | None:
+def docker_texts(whole: bytes) -> bytes | None:
     """Take lines of Docker's out of their wrappers at once; `None` where not all of them are whole ones."""
     try:
         records = _docker_lines(whole)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
     texts = [record.log for record in records]
-    text = "".join(texts)
     # one newline each, and none but at the end
-    is_whole = len(texts) == text.count("\n") and all(text.endswith("\n") for text in texts)
-    return text if is_whole else None
+    if "".join([text[-1:] for text in texts]) != "\n" * len(texts):
+        return None
+    try:
+        text = "".join(texts).encode()
+    except UnicodeEncodeError:
+        return None
+    return text if has_lines(text, len(texts)) else None
 
 
 def docker(record: Any) -> tuple[str, bool, bytes] | None:

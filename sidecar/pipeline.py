@@ -275,7 +275,7 @@ class Pipeline:
 
     def _decoded(self, source: Source, batch: Batch, whole: bytes) -> list[Any] | None:
         """Decode whole lines at once; `None` where not each of them is one record of a known shape."""
-        text: bytes | str | None = whole
+        text: bytes | None = whole
         if source.is_cri:
             text = envelopes.cri_texts(split(whole))
         elif source.is_docker:

@@ -26,7 +26,7 @@ class Words:
     """What has been seen of each field; only what nobody has looked at yet may be of any kind."""
 
     def __init__(self) -> None:
-        self._words: dict[Chain, set[str | None]] = {}
+        self._words: dict[Chain, set[Any]] = {}
         self._kinds: dict[Chain, Any] = {}
         """As what a field is decoded whose values are many; `None` where nothing is faster."""
         self._lessons = 0
@@ -57,7 +57,9 @@ class Words:
             elif own is str and kind is ...:
                 words = self._words.setdefault(chain, set())
                 words |= values
-                if len(words) > MAX_WORDS or any(len(word or "") > MAX_WORD_BYTES for word in words):
+                if len(words) > MAX_WORDS or any(
+                    len(word or "") > MAX_WORD_BYTES for word in words
+                ):
                     self._forget(chain, str | None)
             elif kind is ...:
                 self._forget(chain, own | None)
