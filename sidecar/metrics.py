@@ -681,7 +681,7 @@ class Meter:
         cost = request.cost_usd
         # a cost of 0 tells nothing beside tokens, and adds nothing without
         if cost and self._from_log:
-            if (self._cost_fits or (type(cost) is float and cost > 0.0)) and cost < 1000.0:
+            if type(cost) is float and (self._cost_fits or cost > 0.0) and cost < 1000.0:
                 # a float with at most 15 digits is the decimal that it is written as: whole pico-dollars at once
                 pico = int(cost * 1e12 + 0.5)
                 if pico / 1e12 == cost:
