@@ -54,6 +54,11 @@ class LineSplitter:
         """How many bytes of the unfinished line are kept."""
         return self._kept
 
+    @property
+    def is_in_a_line(self) -> bool:
+        """Whether what comes next belongs to a line that has begun."""
+        return self.dropping or self._kept > 0
+
     def feed(self, data: bytes) -> list[bytes]:
         """Give the lines that `data` completes; an empty line stays, as `b""`.
 

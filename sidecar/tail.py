@@ -17,6 +17,9 @@ import msgspec
 from .lines import LineSplitter
 
 CHUNK_BYTES = 256 * 1024
+_buffer = bytearray(CHUNK_BYTES)
+"""What is read passes through it: to ask the system for as much memory each time takes longer than to copy it."""
+_view = memoryview(_buffer)
 HEAD_BYTES = 1024
 TAIL_BYTES = 256
 
@@ -156,21 +159,26 @@ class Tail:
         at_end = False
         while left > 0:
             try:
-                data = os.pread(self.fd, min(CHUNK_BYTES, left), self.offset)
+                size = min(CHUNK_BYTES, left)
+                count = os.preadv(self.fd, [_view[:size]], self.offset)
             except OSError:
                 if left == budget_bytes:
                     raise
                 # what came before the bad spot is given out; the next read raises
                 break
-            if not data:
+            if not count:
                 at_end = True
                 break
             # after the reading: what was truncated before it cannot pass
             if not self._knows_place():
                 break
-            left -= len(data)
+            left -= count
+            if count == size and not self.lines.is_in_a_line:
+                # there is more: half a line is read again, and costs less than putting its halves together
+                count = _buffer.rfind(b"\n", 0, count) + 1 or count
+            data = bytes(_view[:count])
             self._move_on(data)
-            self.read_bytes += len(data)
+            self.read_bytes += count
             found.append(self.lines.whole(data))
             if data[-1] == 0 and not data.strip(b"\0"):
                 left = min(left, self._skip_hole())
