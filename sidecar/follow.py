@@ -363,7 +363,7 @@ class Follower:
         """Look only at the files that are open: have they grown?"""
         self._check_open(now)
 
-    def read(self, budget_bytes: int) -> Iterator[tuple[Source, bytes, int]]:
+    def read(self, budget_bytes: int) -> Iterator[tuple[Source, bytes | memoryview, int]]:
         """Give (source, whole lines, lines too long) of each file that has grown, at most `budget_bytes` of each.
 
         Between two of them all that was given out must have been counted.
