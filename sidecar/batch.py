@@ -335,7 +335,8 @@ def _loop_source(
         if writer.kinds.get(chain) not in _SCALARS:
             value = f"None if {value} is None else repr({value})"
         spelling[value] = None
-    moment = _moment(writer)
+    access = _moment(writer)
+    moment = "moment" if access else ""
     first: list[str] = []
     if slices is not None:
         if "started" in table.sources:
@@ -385,6 +386,7 @@ def _loop_source(
         within = ["return record"]
     lines = [
         *writer.taking(),
+        *([f"moment = {access}"] if access else []),
         *first,
         f"raw = ({', '.join(spelling)}{',' if spelling else ''})",
         "cell = cells.get(raw)",
