@@ -49,6 +49,11 @@ _LIST_KEYS = ("logEvents", "records")
 
 _INNER_HEADS = frozenset([key.partition(".")[0] for key in (*_LIST_KEYS, *INNER_KEYS)])
 
+OPENED = frozenset(
+    [end for key in (*_LIST_KEYS, *INNER_KEYS) for end in (key, key.rpartition(".")[2])]
+)
+"""The keys at whose values `inner` looks."""
+
 _CRI = re.compile(rb"\d{4}-\d\d-\d\dT\S+ (stdout|stderr) ([PF])(?::\S*)? ?(.*)\Z", re.DOTALL)
 
 
