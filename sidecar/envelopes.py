@@ -118,7 +118,7 @@ def docker_texts(whole: bytes) -> bytes | None:
         text = "".join(texts).encode()
     except UnicodeEncodeError:
         return None
-    return text if has_lines(text, len(texts)) else None
+    return text if has_lines(text, len(texts)) and has_lines(whole, len(texts)) else None
 
 
 def docker(record: Any) -> tuple[str, bool, bytes] | None:

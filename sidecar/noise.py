@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
 import orjson
@@ -58,11 +58,15 @@ _TOKEN = re.compile(
 _KEY = re.compile(rb'"[ !#-\[\]-z|-~]*+"')
 
 
-def outline(line: bytes, verbatim: Set[str], openable: Set[str]) -> bytes | None:
+Verbatim = Set[tuple[str, str]]
+"""Keys and kinds of values, `text`, `number` or `flag`: such values at such keys, at any depth, tell who claims a record."""
+KINDS: Mapping[type, str] = {str: "text", int: "number", float: "number", bool: "flag"}
+
+
+def outline(line: bytes, verbatim: Verbatim, openable: Set[str]) -> bytes | None:
     """Give the expression for all lines of JSON that are as this one but for their values; `None` where there is none.
 
-    Values at the keys `verbatim`, at any depth, stay as they are. Texts at the keys `openable` must not be such as
-    an envelope opens.
+    The `verbatim` values stay as they are. Texts at the keys `openable` must not be such as an envelope opens.
     """
     parts: list[bytes] = []
     known: list[set[bytes]] = []
@@ -91,7 +95,7 @@ def outline(line: bytes, verbatim: Set[str], openable: Set[str]) -> bytes | None
             elif token == b"[" and key in openable:
                 return None
             parts.append(re.escape(token))
-        elif key in verbatim:
+        elif (key, kind) in verbatim:
             if len(token) > MAX_VERBATIM_BYTES or b"\\" in token:
                 return None
             parts.append(re.escape(token))
@@ -105,16 +109,16 @@ def outline(line: bytes, verbatim: Set[str], openable: Set[str]) -> bytes | None
     return b"".join(parts)
 
 
-def may_claim(table: Table, record: Record, verbatim: Set[str] = frozenset()) -> bool:
+def may_claim(table: Table, record: Record, verbatim: Verbatim) -> bool:
     """Tell whether a table may claim any record of this one's outline: of its keys, and of the kinds of its values.
 
-    False is sure: whatever texts and numbers stand at other keys than the `verbatim` ones, it is not the table's.
+    False is sure: whatever the texts, numbers and flags are that are not `verbatim`, it is not the table's.
     """
     for path, values in table.when:
         if values is None or any(map(is_index, path.split("."))):
             if fields.get(record, path) is None:
                 return False
-        elif not holds(record, path, values) and _is_settled(path, verbatim):
+        elif not holds(record, path, values) and _is_settled(record, path, values, verbatim):
             return False
     if table.when:
         return True
@@ -126,32 +130,36 @@ def may_claim(table: Table, record: Record, verbatim: Set[str] = frozenset()) ->
     return any(_may_be_enough(table, opened, verbatim) for opened in openings)
 
 
-def deciding(tables: Iterable[Table]) -> Iterator[str]:
-    """Give the keys whose values tell whether one of the tables claims a record."""
+def deciding(tables: Iterable[Table]) -> Iterator[tuple[str, str]]:
+    """Give the values that tell whether one of the tables claims a record."""
     for table in tables:
         for path, values in table.when:
-            if values is not None:
-                yield from (chain[-1] for chain in fields.WAYS[path])
+            for value in values or ():
+                yield from ((chain[-1], KINDS[type(value)]) for chain in fields.WAYS[path])
         yield from deciding(table.bodies)
 
 
 _TELLING = ("known_provider", "host_provider", "model_endpoint", "model_in_path")
 
 
-def telling(tables: Iterable[Table]) -> Iterator[str]:
-    """Give the keys of texts, a path or a host, that may tell of a call to a model or of any other."""
+def telling(tables: Iterable[Table]) -> Iterator[tuple[str, str]]:
+    """Give the texts, of a path or a host, that tell of a call to a model or of any other."""
     for table in tables:
         for name, source in table.sources.items():
             for take in source if any(name in group for group in table.needs) else ():
                 if isinstance(take, At) and take.read in _TELLING:
-                    yield from (chain[-1] for chain in take.chains)
+                    yield from ((chain[-1], "text") for chain in take.chains)
 
 
-def _is_settled(path: str, verbatim: Set[str]) -> bool:
-    return all(chain[-1] in verbatim for chain in fields.WAYS[path])
+def _is_settled(record: Record, path: str, values: tuple[Any, ...], verbatim: Verbatim) -> bool:
+    """Tell whether what stands at a path is none of the values in any record of the outline, as it is not in this one."""
+    kind = KINDS.get(type(fields.get(record, path)))
+    return all(KINDS[type(value)] != kind for value in values) or all(
+        (chain[-1], kind) in verbatim for chain in fields.WAYS[path]
+    )
 
 
-def _may_be_enough(table: Table, record: Record, verbatim: Set[str]) -> bool:
+def _may_be_enough(table: Table, record: Record, verbatim: Verbatim) -> bool:
     for path in table.body_at:
         body = fields.get(record, path)
         if type(body) is list:
@@ -173,7 +181,7 @@ def _may_be_enough(table: Table, record: Record, verbatim: Set[str]) -> bool:
     return all(not found.isdisjoint(group) for group in table.needs)
 
 
-def _may_be_read(take: At | Sum | Const, record: Record, verbatim: Set[str]) -> bool:
+def _may_be_read(take: At | Sum | Const, record: Record, verbatim: Verbatim) -> bool:
     if isinstance(take, Const):
         return True
     if isinstance(take, Sum):
@@ -184,7 +192,7 @@ def _may_be_read(take: At | Sum | Const, record: Record, verbatim: Set[str]) -> 
             value = fields.step(value, key)
         if value is None:
             continue
-        is_known = chain[-1] in verbatim and type(value) not in (dict, list)
+        is_known = (chain[-1], KINDS.get(type(value))) in verbatim
         if not is_known or READERS[take.read](value) is not None:
             return True
     return False
@@ -255,24 +263,6 @@ class Noise:
         assert self._expression is not None  # noqa: S101 - asked only while it is used
         return self._expression.findall(whole)
 
-    def start_after(self, whole: bytes, number: int) -> tuple[int, int, int]:
-        """Give where the line starts that follows so many lines that are no noise, and how much of it comes before.
-
-        (Place in `whole`, lines that are ignored, lines that are no JSON.)
-        """
-        assert self._expression is not None  # noqa: S101 - asked only while it is used
-        ignored = text = 0
-        for match in self._expression.finditer(whole):
-            if not number:
-                return match.start(), ignored, text
-            if match[1] is None:
-                ignored += 1
-            elif match[1] == b"\n":
-                text += 1
-            else:
-                number -= 1
-        return len(whole), ignored, text
-
     def is_lesson_due(self, lines: int, passed: int, general: int) -> bool:
         """Judge a read by its lines, those that were passed over, and the noise found the general way."""
         self._all += lines
@@ -308,6 +298,15 @@ class Noise:
         best = [found for found, times in seen.most_common(MAX_OUTLINES) if times > enough]
         self._outlines = dict.fromkeys([*best, *self._outlines][:MAX_OUTLINES])
         self._expression = self._expressions.of(self._outlines)
+
+
+def place_after(parts: Sequence[bytes], number: int) -> int:
+    """Give the place after so many lines that are no noise."""
+    for place, part in enumerate(parts):
+        if not number:
+            return place
+        number -= len(part) > 1
+    return len(parts)
 
 
 def is_json(line: bytes) -> bool:

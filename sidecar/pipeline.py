@@ -249,8 +249,8 @@ class Pipeline:
         self._blamed: set[str] = set()
         self._batches: dict[str, Batch | None] = {}
         self._asked: dict[tuple[str, ...], Asked] = {}
-        self._verbatim: tuple[frozenset[str], ...] = ()
-        """The keys whose values decide who claims a record; and the same with those that may tell of a model call."""
+        self._verbatim: tuple[noise.Verbatim, ...] = ()
+        """The values that decide who claims a record; and the same with those that may tell of a model call."""
         self._is_nobodys: dict[bytes, bool] = {}
         """Outline → whether nobody can claim what has it."""
         self._expressions = noise.Expressions()
@@ -284,19 +284,22 @@ class Pipeline:
 
     def _feed_part(self, source: Source, known: noise.Noise, whole: bytes) -> None:
         known.is_new = False
+        if not self._is_quiet(source):
+            self._feed_all(source, whole)
+            return
         lines = self._health.lines
         results, others = sum(lines.values()), lines["ignored"] + lines["not_json"]
         passed = 0
-        if known.is_used and self._is_plain(source):
+        if known.is_used:
             passed = self._feed_others(source, known, whole)
         else:
             self._feed_all(source, whole)
         general = lines["ignored"] + lines["not_json"] - others - passed
         if known.is_lesson_due(sum(lines.values()) - results, passed, general):
-            known.learn(split(whole), self._outline)
+            known.learn(split(self._unwrapped(source, whole) or b""), self._outline)
 
     def _feed_all(self, source: Source, whole: bytes) -> None:
-        records = self._decoded(source, whole)
+        records = self._decoded(source, lambda: self._unwrapped(source, whole))
         if records is None:
             self.feed(source, split(whole))
         else:
@@ -304,35 +307,60 @@ class Pipeline:
 
     def _feed_others(self, source: Source, known: noise.Noise, whole: bytes) -> int:
         """Count whole lines, those at once that their bytes tell to be no request; give how many those are."""
-        found = known.parts(whole)
+        text = self._unwrapped(source, whole)
+        # two of Docker's records on one line, and none on another, are read the general way
+        if text is None or (source.is_docker and whole.count(b"\n{") + 1 != text.count(b"\n")):
+            self.feed(source, split(whole))
+            return 0
+        found = known.parts(text)
         ignored, texts = found.count(b""), found.count(b"\n")
         others = len(found) - ignored - texts
-        read = others
-        if others:
-            records = self._decoded(source, b"".join(found), texts)
-            if records is not None:
-                left = self._count_records(source, records, lambda: _others(found))
-                read -= len(left)
-                if self._is_plain(source):
-                    read += self._read(source, left, until_wrapped=True)
-            else:
-                read = self._read(source, _others(found), until_wrapped=True)
-        if self._is_plain(source):
-            start = len(whole)
+        if not others:
+            self._health.lines["ignored"] += ignored
+            self._health.lines["not_json"] += texts
+            return ignored + texts
+        wrapper = source.is_cri, source.is_docker
+
+        def other_lines() -> list[bytes]:
+            return [line for line, part in zip(split(whole), found, strict=True) if len(part) > 1]
+
+        records = self._decoded(source, lambda: b"".join(found), texts)
+        if records is None:
+            read = self._read(source, other_lines(), wrapper)
         else:
-            # a record began that is printed over many lines, or a wrapper: there all lines count
-            start, ignored, texts = known.start_after(whole, read)
+            left = self._count_records(source, records, other_lines)
+            read = others - len(left)
+            if left and self._is_quiet(source, wrapper):
+                read += self._read(source, left, wrapper)
+        rest: list[bytes] = []
+        if not self._is_quiet(source, wrapper):
+            # a record began that is printed over many lines, or others than before are wrapped: all lines count
+            start = noise.place_after(found, read)
+            rest = split(whole)[start:]
+            ignored, texts = found[:start].count(b""), found[:start].count(b"\n")
         self._health.lines["ignored"] += ignored
         self._health.lines["not_json"] += texts
-        if start < len(whole):
-            self.feed(source, split(whole[start:]))
+        self.feed(source, rest)
         return ignored + texts
 
-    def _is_plain(self, source: Source) -> bool:
-        """Tell whether a line that is no request is that wherever it stands: nothing is printed, nothing wrapped."""
-        return not (source.printed or source.fragments or source.is_cri or source.is_docker)
+    def _is_quiet(self, source: Source, wrapper: tuple[bool, bool] | None = None) -> bool:
+        """Tell whether a line that is no request is that wherever it stands: nothing printed or split is unfinished.
 
-    def _decoded(self, source: Source, whole: bytes, blank: int = 0) -> list[Any] | None:
+        With a `wrapper` (CRI's, Docker's) also whether the last line was in that.
+        """
+        return not (source.printed or source.fragments) and (
+            wrapper is None or wrapper == (source.is_cri, source.is_docker)
+        )
+
+    def _unwrapped(self, source: Source, whole: bytes) -> bytes | None:
+        """Take whole lines out of the wrapper that the last one was in; `None` where not all of them are in it."""
+        if source.is_cri:
+            return envelopes.cri_texts(split(whole))
+        return envelopes.docker_texts(whole) if source.is_docker else whole
+
+    def _decoded(
+        self, source: Source, text: Callable[[], bytes | None], blank: int = 0
+    ) -> list[Any] | None:
         """Decode whole lines at once; `None` where not each of them, but the blank ones, is one record of a known shape."""
         batch = source.batch
         if source.wait:
@@ -340,14 +368,10 @@ class Pipeline:
             return None
         if batch is None or not self._is_between_lines(source) or not batch.renew():
             return None
-        text: bytes | None = whole
-        if source.is_cri:
-            text = envelopes.cri_texts(split(whole))
-        elif source.is_docker:
-            text = envelopes.docker_texts(whole)
-        records = batch.records(text) if text is not None else None
+        lines = text()
+        records = batch.records(lines) if lines is not None else None
         # two records on one line, or one on two lines, are read the general way
-        if records is not None and has_lines(whole, len(records) + blank):
+        if lines is not None and records is not None and has_lines(lines, len(records) + blank):
             source.waits = 0
             return records
         source.waits = min(source.waits + 1, 6)
@@ -388,8 +412,10 @@ class Pipeline:
         self._health.lines["too_long"] += too_long
         self._read(source, lines)
 
-    def _read(self, source: Source, lines: list[bytes], *, until_wrapped: bool = False) -> int:
-        """Count lines in their order, all or until one after which noise would count; give how many."""
+    def _read(
+        self, source: Source, lines: list[bytes], wrapper: tuple[bool, bool] | None = None
+    ) -> int:
+        """Count lines in their order, all of them, or while the source is quiet in a wrapper; give how many."""
         fitting: list[bytes] = []
         records: list[Any] = []
         for number, line in enumerate(lines):
@@ -411,25 +437,29 @@ class Pipeline:
                     fitting.append(line)
                     continue
             if records:
-                left = self._count_fitting(source, records, fitting, until_wrapped=until_wrapped)
-                if until_wrapped and not self._is_plain(source):
+                left = self._count_fitting(source, records, fitting, wrapper)
+                if wrapper is not None and not self._is_quiet(source, wrapper):
                     return number - left
                 records, fitting = [], []
             self._end(source, self._line(source, line))
-            if until_wrapped and not self._is_plain(source):
+            if wrapper is not None and not self._is_quiet(source, wrapper):
                 return number + 1
         if records:
-            left = self._count_fitting(source, records, fitting, until_wrapped=until_wrapped)
+            left = self._count_fitting(source, records, fitting, wrapper)
             return len(lines) - left
         return len(lines)
 
     def _count_fitting(
-        self, source: Source, records: list[Any], lines: list[bytes], *, until_wrapped: bool
+        self,
+        source: Source,
+        records: list[Any],
+        lines: list[bytes],
+        wrapper: tuple[bool, bool] | None,
     ) -> int:
-        """Count records of lines; give how many lines are left, where that is to end with a wrapped one."""
+        """Count records of lines, all or as `_read` does; give how many lines are left."""
         left = self._count_records(source, records, lambda: lines)
         for number, line in enumerate(left):
-            if until_wrapped and not self._is_plain(source):
+            if wrapper is not None and not self._is_quiet(source, wrapper):
                 return len(left) - number
             self._end(source, self._line(source, line))
         return 0
@@ -708,19 +738,23 @@ class Pipeline:
                 return found
         return None
 
-    def _deciding(self) -> tuple[frozenset[str], ...]:
+    def _deciding(self) -> tuple[noise.Verbatim, ...]:
         tables: list[Table] = []
-        names: set[str] = set()
+        values: set[tuple[str, str]] = set()
         for installed in self._parsers:
             compiled, keys = _compiled(installed), _keys(installed)
             if compiled is not None:
                 tables += compiled.tables
             elif isinstance(keys, Mapping):
-                names |= {key for key, kind in keys.items() if kind not in _KINDS_OF_OUTLINES}
-        names |= set(noise.deciding(tables))
-        return frozenset(names), frozenset(names) | set(noise.telling(tables))
+                for key, kind in keys.items():
+                    if isinstance(kind, Set):
+                        values.add((key, "text"))
+                    elif kind not in _KINDS_OF_OUTLINES:
+                        values.update((key, one) for one in noise.KINDS.values())
+        values.update(noise.deciding(tables))
+        return frozenset(values), frozenset(values).union(noise.telling(tables))
 
-    def _can_no_one_claim(self, record: Record, verbatim: Set[str], depth: int) -> bool:
+    def _can_no_one_claim(self, record: Record, verbatim: noise.Verbatim, depth: int) -> bool:
         """Tell whether nobody claims a record, nor any in it, by its keys, its `verbatim` values and kinds of others."""
         if len(record) > MAX_KEYS:
             return False
@@ -840,11 +874,6 @@ def _first(results: list[str]) -> str:
         if result in results:
             return result
     return "ignored"
-
-
-def _others(found: list[bytes]) -> list[bytes]:
-    """Give the lines, without their newlines, that are no noise."""
-    return [part[:-1] for part in found if len(part) > 1]
 
 
 Kind = type | Set[str] | Callable[[Any], bool]
