@@ -44,11 +44,9 @@ _NUMBER = rb"-?+(?:0|[1-9][0-9]{0,17}+)(?:\.[0-9]{1,20}+)?+(?:[eE][+-]?+[0-9]{1,
 _BLANK = rb"[ \t\r]*+\n"
 # What starts so is neither JSON, nor a line of CRI, whatever comes after it.
 _NO_JSON = (
-    rb"[ \t]*+(?:[^\0\t\n\r \xef\xbb\xbf{\[\"\-0-9tfn]"
-    rb"|(?!true|false|null)[tfn]"
-    rb"|[0-9]++(?:-(?![0-9]{2}-[0-9]{2}T\S++ std)|[^0-9.eE\-\0\t\n\r \xef\xbb\xbf]|\.[0-9]++\.)"
-    rb"|\[(?:[A-Za-eg-mo-su-z]|[0-9]++[\-:/])"
-    rb"|-(?![0-9]))[^\n]*+"
+    rb"(?:[0-9]++(?:-(?![0-9]{2}-[0-9]{2}T\S++ std)|[^0-9.eE\-\0\t\n\r \xef\xbb\xbf]|\.[0-9]++\.)"
+    rb"|[ \t]*+(?:[^\0\t\n\r \xef\xbb\xbf{\[\"\-0-9tfn]|(?!true|false|null)[tfn]"
+    rb"|\[(?:[A-Za-eg-mo-su-z]|[0-9]++[\-:/])|-(?![0-9])))[^\n]*+"
 )
 
 _TOKEN = re.compile(
