@@ -72,4 +72,4 @@ def parse(record: Record, memory: Memory, /) -> Sequence[Request] | None:
     return (_generation if what == "generation" else _response)(told, memory)
 
 
-parse.keys = {"object"}  # type: ignore[attr-defined] # a function's own attribute
+parse.keys = {"object": {"trace", "trace.span"}}  # type: ignore[attr-defined] # a function's own attribute

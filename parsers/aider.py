@@ -59,4 +59,4 @@ def parse(record: Record, memory: Memory, /) -> Sequence[Request] | None:
     return _message(told, memory)
 
 
-parse.keys = {"properties"}  # type: ignore[attr-defined] # a function's own attribute
+parse.keys = {"properties": dict}  # type: ignore[attr-defined] # a function's own attribute

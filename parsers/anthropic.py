@@ -117,4 +117,4 @@ _EVENTS: dict[str, dict[str, type] | None] = {
 """What a line of each type has beside it; `None`: a whole body, read by a table."""
 
 
-parse.keys = {"type"}  # type: ignore[attr-defined] # a function's own attribute
+parse.keys = {"type": _EVENTS.keys()}  # type: ignore[attr-defined] # a function's own attribute

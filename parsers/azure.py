@@ -19,7 +19,7 @@ https://github.com/elastic/integrations/tree/main/packages/azure_openai/data_str
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
@@ -117,4 +117,11 @@ def _properties(properties: Any) -> dict[str, Any]:
     return told
 
 
-parse.keys = {"category", "Category", "event", "event_s"}  # type: ignore[attr-defined] # a function's own attribute
+def _is_a_word_of(words: frozenset[str]) -> Callable[[Any], bool]:
+    return lambda value: fields.text(value) in words
+
+
+parse.keys = {  # type: ignore[attr-defined] # a function's own attribute
+    **dict.fromkeys(("category", "Category"), _is_a_word_of(_OURS)),
+    **dict.fromkeys(("event", "event_s"), _is_a_word_of(_EVENTS)),
+}

@@ -527,4 +527,8 @@ def _split(cost: Decimal | float | None, number: int) -> list[Decimal | float | 
     return [whole - each * (number - 1), *[each] * (number - 1)]
 
 
-parse.keys = {"type", "message", "session_id"}  # type: ignore[attr-defined] # a function's own attribute
+parse.keys = {  # type: ignore[attr-defined] # a function's own attribute
+    "message": dict,
+    **dict.fromkeys(("session_id", "sessionId", "uuid"), str),
+    **dict.fromkeys(("leafUuid", "snapshot"), object),
+}

@@ -460,4 +460,5 @@ def _event_before_rollouts(record: Record, memory: Memory) -> Sequence[Request] 
     return _event(message, record, None, memory)
 
 
-parse.keys = {"type", "msg"}  # type: ignore[attr-defined] # a function's own attribute
+_PRINTED = "thread.started turn.started item.started item.updated item.completed turn.completed turn.failed error"
+parse.keys = {"type": _LINES | set(_PRINTED.split()), "msg": dict}  # type: ignore[attr-defined] # a function's own attribute

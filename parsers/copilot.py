@@ -202,4 +202,4 @@ def _failure(data: Any, at: float | None) -> list[Request]:
     return [_request(model, at, status_code=status or "0", error_type=kind, duration_seconds=took)]
 
 
-parse.keys = {"type"}  # type: ignore[attr-defined] # a function's own attribute
+parse.keys = {"parentId"}  # type: ignore[attr-defined] # a function's own attribute

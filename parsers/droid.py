@@ -86,4 +86,4 @@ def parse(record: Record, memory: Memory, /) -> Sequence[Request] | None:
     )
 
 
-parse.keys = {"type"}  # type: ignore[attr-defined] # a function's own attribute
+parse.keys = {"session_id": str}  # type: ignore[attr-defined] # a function's own attribute

@@ -164,4 +164,8 @@ def _sum(tokens: Record, *keys: str) -> int:
     return sum(fields.count(tokens.get(key)) or 0 for key in keys)
 
 
-parse.keys = {"attributes", "sessionId", "type", "$set", "$rewindTo", "stats"}  # type: ignore[attr-defined] # a function's own attribute
+parse.keys = {  # type: ignore[attr-defined] # a function's own attribute
+    **dict.fromkeys(("attributes", "$set", "stats"), dict),
+    **dict.fromkeys(("sessionId", "$rewindTo"), str),
+    "type": {"gemini"},
+}

@@ -152,4 +152,12 @@ def _status(message: Any, at: float | None) -> list[Request] | None:
     return [] if request is None else [request]
 
 
-parse.keys = {"type", "message"}  # type: ignore[attr-defined] # a function's own attribute
+def _is_a_type(kind: Any) -> bool:
+    return type(kind) is str and (
+        kind in ("usage.record", "context.append_loop_event", "llm.request", "metadata")
+        or kind == "llm.tools_snapshot"
+        or kind.partition(".")[0] in _RECORDS
+    )
+
+
+parse.keys = {"type": _is_a_type, "message": dict}  # type: ignore[attr-defined] # a function's own attribute

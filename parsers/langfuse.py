@@ -166,4 +166,8 @@ def _sorted(usage: Record) -> dict[str, int]:
     return parts
 
 
-parse.keys = {"type", "data", "observations", "batch"}  # type: ignore[attr-defined] # a function's own attribute
+parse.keys = {  # type: ignore[attr-defined] # a function's own attribute
+    **dict.fromkeys(("startTime", "start_time"), object),
+    **dict.fromkeys(("data", "observations", "batch"), list),
+    "body": dict,
+}

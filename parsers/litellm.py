@@ -113,4 +113,8 @@ def parse(record: Record, memory: Memory, /) -> Sequence[Request] | None:
     return None
 
 
-parse.keys = {"litellm_call_id", "component"}  # type: ignore[attr-defined] # a function's own attribute
+def _is_a_component(name: Any) -> bool:
+    return type(name) is str and name.startswith(("LiteLLM", "uvicorn."))
+
+
+parse.keys = {"litellm_call_id": object, "component": _is_a_component}  # type: ignore[attr-defined] # a function's own attribute

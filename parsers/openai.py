@@ -242,3 +242,19 @@ def parse(record: Record, memory: Memory, /) -> Sequence[Request] | None:
     requests = _bodies(record, memory)
     # Whoever else calls something an error has more on the line than that.
     return _error(record, memory) if requests is None and len(record) == 1 else requests
+
+
+parse.keys = {  # type: ignore[attr-defined] # a function's own attribute
+    "object": {
+        "chat.completion",
+        "chat.completion.chunk",
+        "text_completion",
+        "response",
+        "list",
+        "error",
+    },
+    "type": {*EVENTS},
+    "done": bool,
+    **dict.fromkeys(("usage", "meta", "error"), dict),
+    **dict.fromkeys(("embeddings", "usage.tokens", "meta.billed_units"), object),
+}

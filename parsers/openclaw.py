@@ -125,4 +125,6 @@ def _call(record: Record, message: Record, memory: Memory) -> Sequence[Request] 
     return _message(told, memory)
 
 
-parse.keys = {"type"}  # type: ignore[attr-defined] # a function's own attribute
+parse.keys = {  # type: ignore[attr-defined] # a function's own attribute
+    "type": {"message", "message_end", "agent_end", *_REPEATS, *_ENTRIES}
+}

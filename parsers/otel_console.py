@@ -160,4 +160,4 @@ def _log(record: Record, attributes: Record) -> Span:
     )
 
 
-parse.keys = {"SpanContext", "attributes"}  # type: ignore[attr-defined] # a function's own attribute
+parse.keys = {"SpanContext": dict, "attributes": dict}  # type: ignore[attr-defined] # a function's own attribute

@@ -760,5 +760,7 @@ def parse(record: Record, memory: Memory, /) -> Sequence[Request] | None:
 
 
 parse.keys = {  # type: ignore[attr-defined] # a function's own attribute
-    *(name for signal in (*_SIGNALS, "resource") for name in (signal, _snake(signal)))
+    name
+    for signal in (*_SIGNALS, "scopeSpans", "scopeLogs", "scopeMetrics")
+    for name in (signal, _snake(signal))
 }

@@ -173,4 +173,4 @@ def _tokens(event: Record, auth: str) -> dict[str, int]:
     return found
 
 
-parse.keys = {"attributes", "uuid"}  # type: ignore[attr-defined] # a function's own attribute
+parse.keys = {"attributes": dict, "uuid": str}  # type: ignore[attr-defined] # a function's own attribute

@@ -49,6 +49,11 @@ _LIST_KEYS = ("logEvents", "records")
 
 _INNER_HEADS = frozenset([key.partition(".")[0] for key in (*_LIST_KEYS, *INNER_KEYS)])
 
+OPENED = frozenset(
+    [end for key in (*_LIST_KEYS, *INNER_KEYS) for end in (key, key.rpartition(".")[2])]
+)
+"""The keys at whose values `inner` looks."""
+
 _CRI = re.compile(rb"\d{4}-\d\d-\d\dT\S+ (stdout|stderr) ([PF])(?::\S*)? ?(.*)\Z", re.DOTALL)
 
 
@@ -113,7 +118,7 @@ def docker_texts(whole: bytes) -> bytes | None:
         text = "".join(texts).encode()
     except UnicodeEncodeError:
         return None
-    return text if has_lines(text, len(texts)) else None
+    return text if has_lines(text, len(texts)) and has_lines(whole, len(texts)) else None
 
 
 def docker(record: Any) -> tuple[str, bool, bytes] | None:

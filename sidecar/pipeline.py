@@ -13,14 +13,14 @@ import logging
 import math
 import re
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from operator import length_hint
 from typing import Any
 
 import msgspec
 import orjson
 
-from . import envelopes
+from . import envelopes, noise
 from .batch import ERRORS, Batch
 from .compiled import MAX_KEYS, MAX_SHAPES, Compiled, may_claim
 from .config import values_in
@@ -121,6 +121,7 @@ class Source:
         "is_docker",
         "last_parser",
         "memories",
+        "noise",
         "path",
         "path_labels",
         "printed",
@@ -143,6 +144,8 @@ class Source:
         """How often in a row not all lines of a read were of known shapes."""
         self.wait = 0
         """How many reads are not tried at once after that."""
+        self.noise: noise.Noise | None = None
+        """Tells by their bytes lines that are no request."""
         self.memories: dict[str, Memory] = {}
         self.is_cri = False
         self.is_docker = False
@@ -245,7 +248,12 @@ class Pipeline:
         self._ids: dict[str, None] = {}
         self._blamed: set[str] = set()
         self._batches: dict[str, Batch | None] = {}
-        self._asked: dict[tuple[str, ...], Sequence[int]] = {}
+        self._asked: dict[tuple[str, ...], Asked] = {}
+        self._verbatim: tuple[noise.Verbatim, ...] = ()
+        """The values that decide who claims a record; and the same with those that may tell of a model call."""
+        self._is_nobodys: dict[bytes, bool] = {}
+        """Outline → whether nobody can claim what has it."""
+        self._expressions = noise.Expressions()
 
     def use(self, parsers: Sequence[Installed], sources: Iterable[Source]) -> None:
         """Read what comes from now on by other parsers; each source is asked anew who claims its lines."""
@@ -253,49 +261,136 @@ class Pipeline:
         self._blamed.clear()
         self._batches.clear()
         self._asked.clear()
+        self._verbatim = ()
+        self._is_nobodys.clear()
         for source in sources:
             source.last_parser = None
             source.batch = None
+            source.noise = None
 
     def feed_whole(self, source: Source, whole: bytes | memoryview, too_long: int = 0) -> None:
         """Count whole lines of one file, each with its newline: at once, where they are of known shapes."""
+        self._health.lines["too_long"] += too_long
+        known = source.noise
+        if known is None:
+            known = source.noise = noise.Noise(self._expressions)
+        if known.is_new and len(whole) > 2 * noise.FIRST_BYTES:
+            # what its first lines teach holds for the others
+            whole = bytes(whole)
+            end = whole.index(b"\n", noise.FIRST_BYTES) + 1
+            self._feed_part(source, known, whole[:end])
+            whole = whole[end:]
+        if whole:
+            self._feed_part(source, known, whole)
+
+    def _feed_part(self, source: Source, known: noise.Noise, whole: bytes | memoryview) -> None:
+        known.is_new = False
+        if not self._is_quiet(source):
+            self._feed_all(source, whole)
+            return
+        lines = self._health.lines
+        results, others = sum(lines.values()), lines["ignored"] + lines["not_json"]
+        passed = 0
+        if known.is_used:
+            passed = self._feed_others(source, known, whole)
+        else:
+            self._feed_all(source, whole)
+        general = lines["ignored"] + lines["not_json"] - others - passed
+        if known.is_lesson_due(sum(lines.values()) - results, passed, general):
+            known.learn(split(self._unwrapped(source, whole) or b""), self._outline)
+
+    def _feed_all(self, source: Source, whole: bytes | memoryview) -> None:
+        records = self._decoded(source, lambda: self._unwrapped(source, whole))
+        if records is None:
+            self.feed(source, split(whole))
+        else:
+            self.feed(source, self._count_records(source, records, lambda: split(whole)))
+
+    def _feed_others(self, source: Source, known: noise.Noise, whole: bytes | memoryview) -> int:
+        """Count whole lines, those at once that their bytes tell to be no request; give how many those are."""
+        text = self._unwrapped(source, whole)
+        # two of Docker's records on one line, and none on another, are read the general way
+        if text is None or (
+            source.is_docker and bytes(whole).count(b"\n{") + 1 != bytes(text).count(b"\n")
+        ):
+            self.feed(source, split(whole))
+            return 0
+        found = known.parts(text)
+        ignored, texts = found.count(b""), found.count(b"\n")
+        others = len(found) - ignored - texts
+        if not others:
+            self._health.lines["ignored"] += ignored
+            self._health.lines["not_json"] += texts
+            return ignored + texts
+        wrapper = source.is_cri, source.is_docker
+
+        def other_lines() -> list[bytes]:
+            return [line for line, part in zip(split(whole), found, strict=True) if len(part) > 1]
+
+        records = self._decoded(source, lambda: b"".join(found), texts)
+        if records is None:
+            read = self._read(source, other_lines(), wrapper)
+        else:
+            left = self._count_records(source, records, other_lines)
+            read = others - len(left)
+            if left and self._is_quiet(source, wrapper):
+                read += self._read(source, left, wrapper)
+        rest: list[bytes] = []
+        if not self._is_quiet(source, wrapper):
+            # a record began that is printed over many lines, or others than before are wrapped: all lines count
+            start = noise.place_after(found, read)
+            rest = split(whole)[start:]
+            ignored, texts = found[:start].count(b""), found[:start].count(b"\n")
+        self._health.lines["ignored"] += ignored
+        self._health.lines["not_json"] += texts
+        self.feed(source, rest)
+        return ignored + texts
+
+    def _is_quiet(self, source: Source, wrapper: tuple[bool, bool] | None = None) -> bool:
+        """Tell whether a line that is no request is that wherever it stands: nothing printed or split is unfinished.
+
+        With a `wrapper` (CRI's, Docker's) also whether the last line was in that.
+        """
+        return not (source.printed or source.fragments) and (
+            wrapper is None or wrapper == (source.is_cri, source.is_docker)
+        )
+
+    def _unwrapped(self, source: Source, whole: bytes | memoryview) -> bytes | memoryview | None:
+        """Take whole lines out of the wrapper that the last one was in; `None` where not all of them are in it."""
+        if source.is_cri:
+            return envelopes.cri_texts(split(whole))
+        return envelopes.docker_texts(bytes(whole)) if source.is_docker else whole
+
+    def _decoded(
+        self, source: Source, text: Callable[[], bytes | memoryview | None], blank: int = 0
+    ) -> list[Any] | None:
+        """Decode whole lines at once; `None` where not each of them, but the blank ones, is one record of a known shape."""
         batch = source.batch
         if source.wait:
             source.wait -= 1
-        elif batch is not None and self._is_between_lines(source) and batch.renew():
-            records = self._decoded(source, batch, whole)
-            if records is not None:
-                source.waits = 0
-                self._health.lines["too_long"] += too_long
-                self.feed(source, self._count_records(source, batch, records, whole))
-                return
-            source.waits = min(source.waits + 1, 6)
-            source.wait = (1 << source.waits) - 1
-        self.feed(source, split(whole), too_long)
-
-    def _decoded(self, source: Source, batch: Batch, whole: bytes | memoryview) -> list[Any] | None:
-        """Decode whole lines at once; `None` where not each of them is one record of a known shape."""
-        text: bytes | memoryview | None = whole
-        if source.is_cri:
-            text = envelopes.cri_texts(split(whole))
-        elif source.is_docker:
-            text = envelopes.docker_texts(bytes(whole))
-        records = batch.records(text) if text is not None else None
+            return None
+        if batch is None or not self._is_between_lines(source) or not batch.renew():
+            return None
+        lines = text()
+        records = batch.records(lines) if lines is not None else None
         # two records on one line, or one on two lines, are read the general way
-        return records if records is not None and has_lines(whole, len(records)) else None
+        if lines is not None and records is not None and has_lines(lines, len(records) + blank):
+            source.waits = 0
+            return records
+        source.waits = min(source.waits + 1, 6)
+        source.wait = (1 << source.waits) - 1
+        return None
 
     def _count_records(
-        self,
-        source: Source,
-        batch: Batch,
-        records: list[Any],
-        lines: bytes | memoryview | list[bytes],
+        self, source: Source, records: list[Any], lines: Callable[[], list[bytes]]
     ) -> list[bytes]:
         """Count records of lines, those that do not fit the general way; give the lines that must wait for that."""
+        assert source.batch is not None  # noqa: S101 - it made the records
         # another parser may claim a line in between
-        parser = source.batch_parser
+        batch, parser = source.batch, source.batch_parser
         coming, number, done = iter(records), len(records), 0
         path_labels = self._of_path(source)
+        made: list[bytes] | None = None
         while True:
             missed = batch.count(coming, path_labels)
             at = number - length_hint(coming)
@@ -304,12 +399,12 @@ class Pipeline:
             self._tally(parser, counted)
             if missed is None:
                 return []
-            if not isinstance(lines, list):
-                lines = split(lines)
-            self._end(source, self._line(source, lines[at - 1]))
+            if made is None:
+                made = lines()
+            self._end(source, self._line(source, made[at - 1]))
             done = at
             if not self._is_between_lines(source):
-                return lines[at:]
+                return made[at:]
 
     def _is_between_lines(self, source: Source) -> bool:
         """Tell whether no line, no record and no request of the source is unfinished."""
@@ -318,9 +413,15 @@ class Pipeline:
     def feed(self, source: Source, lines: list[bytes], too_long: int = 0) -> None:
         """Count whole lines of one file, in their order."""
         self._health.lines["too_long"] += too_long
+        self._read(source, lines)
+
+    def _read(
+        self, source: Source, lines: list[bytes], wrapper: tuple[bool, bool] | None = None
+    ) -> int:
+        """Count lines in their order, all of them, or while the source is quiet in a wrapper; give how many."""
         fitting: list[bytes] = []
         records: list[Any] = []
-        for line in lines:
+        for number, line in enumerate(lines):
             batch = source.batch
             if (
                 batch is not None
@@ -339,16 +440,32 @@ class Pipeline:
                     fitting.append(line)
                     continue
             if records:
-                self._count_fitting(source, records, fitting)
+                left = self._count_fitting(source, records, fitting, wrapper)
+                if wrapper is not None and not self._is_quiet(source, wrapper):
+                    return number - left
                 records, fitting = [], []
             self._end(source, self._line(source, line))
+            if wrapper is not None and not self._is_quiet(source, wrapper):
+                return number + 1
         if records:
-            self._count_fitting(source, records, fitting)
+            left = self._count_fitting(source, records, fitting, wrapper)
+            return len(lines) - left
+        return len(lines)
 
-    def _count_fitting(self, source: Source, records: list[Any], lines: list[bytes]) -> None:
-        assert source.batch is not None  # noqa: S101 - it made the records
-        for line in self._count_records(source, source.batch, records, lines):
+    def _count_fitting(
+        self,
+        source: Source,
+        records: list[Any],
+        lines: list[bytes],
+        wrapper: tuple[bool, bool] | None,
+    ) -> int:
+        """Count records of lines, all or as `_read` does; give how many lines are left."""
+        left = self._count_records(source, records, lambda: lines)
+        for number, line in enumerate(left):
+            if wrapper is not None and not self._is_quiet(source, wrapper):
+                return len(left) - number
             self._end(source, self._line(source, line))
+        return 0
 
     def _end(self, source: Source, result: str | None) -> None:
         """Count what became of a line; where that comes with a later one, now or never."""
@@ -550,10 +667,10 @@ class Pipeline:
     def _record(self, source: Source, record: Record, depth: int) -> str | None:
         """Ask the parsers, then open what is inside; `None` where nobody claims any of it."""
         parsers = self._parsers
-        last = source.last_parser
-        result = self._ask(source, last, record) if last is not None else None
+        last, places = source.last_parser, self._places(record)
+        result = self._ask(source, last, record) if last is not None and last in places else None
         if result is None:
-            for place in self._places(record):
+            for place in places:
                 if place != last:
                     installed = parsers[place]
                     result = self._ask(source, place, record)
@@ -575,20 +692,87 @@ class Pipeline:
         return None
 
     def _places(self, record: Record) -> Sequence[int]:
-        """Give who may claim a record, by its keys."""
+        """Give who may claim a record, by its keys, and by what stands there."""
         if len(record) > MAX_KEYS:
             return range(len(self._parsers))
         shape = tuple(record)
-        places = self._asked.get(shape)
-        if places is None:
+        asked = self._asked.get(shape)
+        if asked is None:
             keys = frozenset(shape)
             places = [
                 place for place, installed in enumerate(self._parsers) if _may_want(installed, keys)
             ]
+            wanted = {
+                place: theirs
+                for place in places
+                if isinstance(theirs := _keys(self._parsers[place]), Mapping)
+            }
             if len(self._asked) >= MAX_SHAPES:
                 self._asked.clear()
-            self._asked[shape] = places
-        return places
+            asked = self._asked[shape] = places, wanted
+        places, wanted = asked
+        if not wanted:
+            return places
+        return [
+            place for place in places if place not in wanted or may_be_of(wanted[place], record)
+        ]
+
+    def _outline(self, line: bytes) -> bytes | None:
+        """Give the outline of a line that nobody can claim, whatever its values are; else `None`."""
+        if not self._verbatim:
+            self._verbatim = self._deciding()
+        if not noise.is_json(line):
+            return None
+        for verbatim in self._verbatim:
+            found = noise.outline(line, verbatim, envelopes.OPENED)
+            if found is None:
+                continue
+            is_nobodys = self._is_nobodys.get(found)
+            if is_nobodys is None:
+                record = orjson.loads(line)
+                # it may be Docker's wrapper, whatever it holds
+                is_nobodys = not ("log" in record and len(record) <= 4) and self._can_no_one_claim(
+                    record, verbatim, 0
+                )
+                if len(self._is_nobodys) >= MAX_SHAPES:
+                    self._is_nobodys.clear()
+                self._is_nobodys[found] = is_nobodys
+            if is_nobodys:
+                return found
+        return None
+
+    def _deciding(self) -> tuple[noise.Verbatim, ...]:
+        tables: list[Table] = []
+        values: set[tuple[str, str]] = set()
+        for installed in self._parsers:
+            compiled, keys = _compiled(installed), _keys(installed)
+            if compiled is not None:
+                tables += compiled.tables
+            elif isinstance(keys, Mapping):
+                for key, kind in keys.items():
+                    if isinstance(kind, Set):
+                        values.add((key, "text"))
+                    elif kind not in _KINDS_OF_OUTLINES:
+                        values.update((key, one) for one in noise.KINDS.values())
+        values.update(noise.deciding(tables))
+        return frozenset(values), frozenset(values).union(noise.telling(tables))
+
+    def _can_no_one_claim(self, record: Record, verbatim: noise.Verbatim, depth: int) -> bool:
+        """Tell whether nobody claims a record, nor any in it, by its keys, its `verbatim` values and kinds of others."""
+        if len(record) > MAX_KEYS:
+            return False
+        for installed in self._parsers:
+            compiled, keys = _compiled(installed), _keys(installed)
+            if compiled is not None:
+                if any(noise.may_claim(table, record, verbatim) for table in compiled.tables):
+                    return False
+            elif keys is None or may_be_of(keys, record):
+                return False
+        return depth == envelopes.MAX_DEPTH or not any(
+            isinstance(found, bytes)
+            or not all(self._can_no_one_claim(one, verbatim, depth + 1) for one in found)
+            for found in envelopes.inner(record)
+        )
 
     def _choose_batch(self, source: Source, installed: Installed) -> None:
         """Count lines at once by the parser that claimed the last one, where nobody else may want them."""
@@ -695,12 +879,44 @@ def _first(results: list[str]) -> str:
     return "ignored"
 
 
+Kind = type | Set[str] | Callable[[Any], bool]
+"""What stands at a key of a parser's: a value of a type, one of some texts, or whatever a function says yes to."""
+_KINDS_OF_OUTLINES = (object, dict, list, str, bool, type(None))
+"""Kinds that all values at one place of an outline have, or none of them; a number may be whole or not."""
+Asked = tuple[list[int], dict[int, Mapping[str, Kind]]]
+"""Who may claim records of one shape, and of those who tell what must stand at their keys, that."""
+
+
+def may_be_of(keys: Set[str] | Mapping[str, Kind], record: Record) -> bool:
+    """Tell whether a record may be of the parser with these `keys`."""
+    if not isinstance(keys, Mapping):
+        return not keys.isdisjoint(record)
+    for key, kind in keys.items():
+        if key not in record:
+            continue
+        value = record[key]
+        if isinstance(kind, type):
+            if type(value) is kind or kind is object:
+                return True
+        elif isinstance(kind, Set):
+            if type(value) is str and value in kind:
+                return True
+        elif kind(value):
+            return True
+    return False
+
+
 def _may_want(installed: Installed, keys: frozenset[str]) -> bool:
     compiled = _compiled(installed)
     if compiled is not None:
         return any(may_claim(table, keys) for table in compiled.tables)
-    needed: Set[str] | None = getattr(installed.parser, "keys", None)
+    needed = _keys(installed)
     return needed is None or not keys.isdisjoint(needed)
+
+
+def _keys(installed: Installed) -> Set[str] | Mapping[str, Kind] | None:
+    found: Set[str] | Mapping[str, Kind] | None = getattr(installed.parser, "keys", None)
+    return found
 
 
 def _compiled(installed: Installed) -> Compiled | None:

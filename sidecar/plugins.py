@@ -6,6 +6,9 @@ like a request, has the highest.
 
 It may carry `keys`, a set of names: a record without any of them at its top is not its own, and it is not asked. With
 many formats installed that is what keeps an ordinary line cheap. A table needs none: its `when` tells as much.
+Where a name is one that many programs use, `keys` may be a mapping that tells what stands there in a record of its own:
+a type (`dict`; `object` for anything), a set of texts, or a function from the value to yes or no, such as
+`{"type": {"usage.record"}, "message": dict}`. One of them must hold.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from sidecar import Memory, ParseError, Request, plugins
+from sidecar.pipeline import may_be_of
 from sidecar.request import checked
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -103,7 +104,7 @@ def test_a_record_changed_at_random_raises_nothing_but_parse_error(name: str) ->
             keys = getattr(PARSERS[name], "keys", None)
             if requests is not None and keys is not None:
                 # what it claims, it would have been asked for
-                assert not keys.isdisjoint(record)
+                assert may_be_of(keys, record)
             if requests:
                 checked(requests)
                 assert all(isinstance(one, Request) for one in requests)
