@@ -21,7 +21,7 @@ from .table import READERS, At, Const, Sum, Table, holds, is_index
 MAX_OUTLINES = 16
 MAX_OUTLINE_BYTES = 4096
 MAX_VERBATIM_BYTES = 64
-SAMPLED_LINES = 256
+SAMPLED_LINES = 128
 """Of one read, when a lesson is taken: each is decoded, so a lesson costs some milliseconds."""
 ENOUGH_LINES = 64
 """How many must have come before it is judged whether most are noise."""

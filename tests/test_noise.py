@@ -16,11 +16,11 @@ from odd import ORDINARY, with_odd_values
 from test_mutations import changed, golden
 
 from parsers import generic
-from sidecar import Table, compile_table, envelopes, noise
+from sidecar import Table, compile_table, envelopes, noise, plugins
 from sidecar.config import Config
 from sidecar.daemon import Sidecar
 from sidecar.lines import LineSplitter
-from sidecar.pipeline import Source
+from sidecar.pipeline import Installed, Source
 
 SAMPLES = Path(__file__).parents[2] / "shared" / "samples"
 GOLDEN = Path(__file__).parent / "golden"
@@ -437,13 +437,45 @@ def test_what_an_outline_takes_nobody_claims() -> None:
     assert run.figures[0]["series"] == []
 
 
-def stranger(**attributes: Any) -> Callable[..., Any]:
+@pytest.mark.parametrize(
+    ("keys", "is_passed"),
+    [
+        (None, False),
+        ({"logger"}, False),
+        ({"loggers"}, True),
+        ({"logger": dict, "http": list}, True),
+        ({"http": dict}, False),
+        ({"logger": {"app.llm"}}, True),
+        ({"logger": {"app.http"}}, False),
+        ({"logger": lambda name: name == "app.llm"}, True),
+        ({"logger": lambda name: name != "app.llm"}, False),
+        ({"http": object}, False),
+    ],
+)
+def test_a_strangers_parser_is_asked_whenever_its_keys_may_want_a_line(
+    keys: Any, is_passed: bool
+) -> None:
     def parse(record: dict[str, Any], memory: dict[str, Any], /) -> Any:
         return None
 
-    for name, value in attributes.items():
-        setattr(parse, name, value)
-    return parse
+    if keys is not None:
+        parse.keys = keys  # type: ignore[attr-defined] # a function's own attribute
+    run = Run()
+    run.sidecar.pipeline.use(
+        [Installed("acme", parse, is_ours=False), *plugins.load(["auto"], {})], [run.source]
+    )
+    run.feed((text_of(APPLICATION) + TEXT) * 80)
+
+    assert run.tells_by_bytes
+    assert passed(run, text_of(APPLICATION) + TEXT) == [is_passed, True]
+    if isinstance(keys, dict):
+        # another value at such a key is another outline
+        assert (
+            not is_passed
+            or "logger" not in keys
+            or keys["logger"] is dict
+            or not any(passed(run, text_of({**APPLICATION, "logger": "app.llm"})))
+        )
 
 
 @pytest.mark.parametrize(
