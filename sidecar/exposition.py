@@ -15,12 +15,19 @@ from operator import add, attrgetter
 from typing import Any, NamedTuple
 
 import orjson
-from prometheus_client import CollectorRegistry, ProcessCollector
-from prometheus_client.exposition import generate_latest
-from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
 from .budgets import Budgets
-from .metrics import PLACES, BudgetCollector, Family, Health, HealthCollector, Meter, told
+from .metrics import (
+    PLACES,
+    BudgetCollector,
+    Family,
+    Health,
+    HealthCollector,
+    Meter,
+    OwnFamily,
+    told,
+)
+from .process import ProcessCollector
 from .series import COST_REST, EXTRA, Exemplars, Labels, Series, Store
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
@@ -60,11 +67,11 @@ class Exposition:
         """Who was shown something as 0 on the last page."""
         self._scrapers: OrderedDict[str, int] = OrderedDict()
         """Address → number of the last page it got, the latest last."""
-        self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(HealthCollector(health, store))
-        if budgets is not None:
-            self._registry.register(BudgetCollector(budgets))
-        ProcessCollector(registry=self._registry)
+        self._collectors = (
+            HealthCollector(health, store),
+            *([BudgetCollector(budgets)] if budgets is not None else []),
+            ProcessCollector(),
+        )
         self._forget_rows()
 
     def page(self, accept: str, scraper: str | None) -> tuple[bytes, str]:
@@ -90,11 +97,11 @@ class Exposition:
         out: list[bytes] = []
         for rows in self._rows:
             rows.write(out, seen, is_openmetrics)
+        for collector in self._collectors:
+            out += [write_own(family, is_openmetrics) for family in collector.collect()]
         if is_openmetrics:
-            out.append(generate_openmetrics(self._registry))  # type: ignore[no-untyped-call] # it has no types
-            return b"".join(out), OPENMETRICS
-        out.append(generate_latest(self._registry))
-        return b"".join(out), TEXT
+            out.append(b"# EOF\n")
+        return b"".join(out), OPENMETRICS if is_openmetrics else TEXT
 
     def _make_changed(self) -> list[_Row]:
         """Make the rows that have changed, and give them."""
@@ -278,6 +285,27 @@ def wants_openmetrics(accept: str) -> bool:
     return False
 
 
+def write_own(family: OwnFamily, is_openmetrics: bool) -> bytes:
+    """Write a family that is made anew for each page."""
+    out = [_head(family.name, family.documentation, family.type, is_openmetrics=is_openmetrics)]
+    for name, labels, value in family.samples:
+        text = ",".join([f'{label}="{escape(labels[label])}"' for label in sorted(labels)])
+        figure = _number(value) if 0 <= value < float("inf") else _rare_number(value)
+        out.append(f"{name}{{{text}}} ".encode() if text else f"{name} ".encode())
+        out.append(figure + b"\n")
+    return b"".join(out)
+
+
+def _head(name: str, documentation: str, type: str, *, is_openmetrics: bool) -> bytes:
+    """Write HELP and TYPE; in the text format a counter has its whole name there."""
+    documentation = documentation.replace("\\", r"\\").replace("\n", r"\n")
+    if is_openmetrics:
+        documentation = documentation.replace('"', r"\"")
+    elif type == "counter":
+        name += "_total"
+    return f"# HELP {name} {documentation}\n# TYPE {name} {type}\n".encode()
+
+
 class _Row:
     """One label set of a family: its finished label text, and the series that it adds up."""
 
@@ -362,14 +390,9 @@ class _Rows:
             self.make = _make_max if family.combine == "max" else _make_latest
         else:
             self.make = _make_sum if family.scale == 1 else self._make_scaled_sum
-        documentation = family.help.replace("\\", r"\\").replace("\n", r"\n")
-        total = "_total" if family.type == "counter" else ""
-        self._name = family.name + total
-        self._text_head = f"# HELP {family.name}{total} {documentation}\n# TYPE {family.name}{total} {family.type}\n".encode()
-        documentation = documentation.replace('"', r"\"")
-        self.openmetrics_head = (
-            f"# HELP {family.name} {documentation}\n# TYPE {family.name} {family.type}\n".encode()
-        )
+        self._name = family.name + ("_total" if family.type == "counter" else "")
+        self._text_head = _head(family.name, family.help, family.type, is_openmetrics=False)
+        self.openmetrics_head = _head(family.name, family.help, family.type, is_openmetrics=True)
 
     def wants(self, series: Series) -> list[_Want]:
         """Give the rows that a new series may come to belong to."""
@@ -570,6 +593,11 @@ def _number(value: float) -> bytes:
         rest = (text[1:point] + text[point + 1 :]).rstrip("0")
         text = f"{text[0]}{'.' if rest else ''}{rest}e+{point - 1:02d}"
     return text.encode()
+
+
+def _rare_number(value: float) -> bytes:
+    """Write what is negative, or no number; of the former prometheus_client leaves the exponent to Python."""
+    return b"+Inf" if value == float("inf") else repr(float(value)).encode()
 
 
 def escape(value: str) -> str:
