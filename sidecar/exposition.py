@@ -67,11 +67,11 @@ class Exposition:
         """Who was shown something as 0 on the last page."""
         self._scrapers: OrderedDict[str, int] = OrderedDict()
         """Address → number of the last page it got, the latest last."""
-        self._collectors = (
-            HealthCollector(health, store),
-            *([BudgetCollector(budgets)] if budgets is not None else []),
-            ProcessCollector(),
-        )
+        self._collect_own: list[Callable[[], Iterable[OwnFamily]]] = [
+            HealthCollector(health, store).collect,
+            *([BudgetCollector(budgets).collect] if budgets is not None else []),
+            ProcessCollector().collect,
+        ]
         self._forget_rows()
 
     def page(self, accept: str, scraper: str | None) -> tuple[bytes, str]:
@@ -97,8 +97,8 @@ class Exposition:
         out: list[bytes] = []
         for rows in self._rows:
             rows.write(out, seen, is_openmetrics)
-        for collector in self._collectors:
-            out += [write_own(family, is_openmetrics) for family in collector.collect()]
+        for collect in self._collect_own:
+            out += [write_own(family, is_openmetrics) for family in collect()]
         if is_openmetrics:
             out.append(b"# EOF\n")
         return b"".join(out), OPENMETRICS if is_openmetrics else TEXT
@@ -296,14 +296,14 @@ def write_own(family: OwnFamily, is_openmetrics: bool) -> bytes:
     return b"".join(out)
 
 
-def _head(name: str, documentation: str, type: str, *, is_openmetrics: bool) -> bytes:
+def _head(name: str, documentation: str, kind: str, *, is_openmetrics: bool) -> bytes:
     """Write HELP and TYPE; in the text format a counter has its whole name there."""
     documentation = documentation.replace("\\", r"\\").replace("\n", r"\n")
     if is_openmetrics:
         documentation = documentation.replace('"', r"\"")
-    elif type == "counter":
+    elif kind == "counter":
         name += "_total"
-    return f"# HELP {name} {documentation}\n# TYPE {name} {type}\n".encode()
+    return f"# HELP {name} {documentation}\n# TYPE {name} {kind}\n".encode()
 
 
 class _Row:
@@ -597,7 +597,9 @@ def _number(value: float) -> bytes:
 
 def _rare_number(value: float) -> bytes:
     """Write what is negative, or no number; of the former prometheus_client leaves the exponent to Python."""
-    return b"+Inf" if value == float("inf") else repr(float(value)).encode()
+    if abs(value) == float("inf"):
+        return b"+Inf" if value > 0 else b"-Inf"
+    return repr(float(value)).encode()
 
 
 def escape(value: str) -> str:

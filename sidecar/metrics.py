@@ -427,9 +427,9 @@ class OwnFamily:
 
     __slots__ = ("documentation", "name", "samples", "type")
 
-    def __init__(self, name: str, documentation: str, type: str) -> None:
-        """`name` is that of OpenMetrics: of a counter without `_total`."""
-        self.name, self.documentation, self.type = name, documentation, type
+    def __init__(self, name: str, documentation: str, kind: str) -> None:
+        """`name` is that of OpenMetrics: of a counter without `_total`; `kind` is what TYPE says."""
+        self.name, self.documentation, self.type = name, documentation, kind
         self.samples: list[Sample] = []
 
     def add(self, value: float | None, **labels: str) -> OwnFamily:
@@ -464,9 +464,7 @@ class HealthCollector:
             "ai_sidecar_lag_bytes", "Bytes of logs that were not read yet.", health.lag_bytes
         )
         yield gauge("ai_sidecar_files", "Files that the followed paths lead to.", health.files)
-        yield gauge(
-            "ai_sidecar_held_files", "Rotated files that are held open.", health.held_files
-        )
+        yield gauge("ai_sidecar_held_files", "Rotated files that are held open.", health.held_files)
         yield gauge(
             "ai_sidecar_unreadable_files",
             "Followed files that could not be opened.",

@@ -26,7 +26,7 @@ class ProcessCollector:
         try:
             # the name of the program stands before them, and may hold anything
             figures = (_PROC / "self" / "stat").read_bytes().rpartition(b")")[2].split()
-            open_files = len(os.listdir(_PROC / "self" / "fd"))
+            open_files = sum(1 for _ in (_PROC / "self" / "fd").iterdir())
         except OSError:
             return
         user, system, start, virtual, resident = [int(figures[at]) for at in (11, 12, 19, 20, 21)]

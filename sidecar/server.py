@@ -16,7 +16,6 @@ import binascii
 import contextlib
 import enum
 import errno
-import hashlib
 import importlib
 import logging
 import os
@@ -25,7 +24,6 @@ import re
 import resource
 import selectors
 import socket
-import ssl
 import sys
 import threading
 import time
@@ -34,6 +32,13 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .digests import blake2b
+
+if TYPE_CHECKING:
+    # loaded where there is a certificate: it is a tenth of what a small sidecar holds
+    import ssl
 
 log = logging.getLogger("ai_sidecar")
 
@@ -208,6 +213,8 @@ class Server:
         self._pages = pages
         self._still = still or {}
         self._tls = tls
+        self._not_now = _NOT_NOW if tls is None else (*_NOT_NOW, *tls.not_now)
+        """What a call raises that would have to wait."""
         self._deadlines = deadlines or Deadlines()
         self._max_connections = max_connections or _default_max_connections()
         self._max_held_bytes = max_held_bytes
@@ -585,6 +592,8 @@ class Server:
         self._advance(connection)
 
     def _shake_hands(self, connection: _Connection) -> None:
+        import ssl
+
         assert isinstance(connection.sock, ssl.SSLSocket)  # noqa: S101 - only such a one begins with this phase
         try:
             connection.sock.do_handshake()
@@ -600,7 +609,7 @@ class Server:
     def _read(self, connection: _Connection) -> None:
         try:
             data = connection.sock.recv(_READ_BYTES)
-        except _NOT_NOW:
+        except self._not_now:
             return
         phase = connection.phase
         if not data:
@@ -790,7 +799,7 @@ class Server:
         while out:
             try:
                 sent = connection.sock.send(out[0][:_WRITE_BYTES])
-            except _NOT_NOW:
+            except self._not_now:
                 return
             if sent == len(out[0]):
                 out.popleft()
@@ -817,13 +826,13 @@ class Server:
             self._connections[connection.sock] = self._connections.pop(connection.sock)
 
     def _say_goodbye(self, connection: _Connection) -> None:
-        if isinstance(connection.sock, ssl.SSLSocket):
+        if self._tls is not None:
             # tells the client that nothing was cut off; whether it listens is its own affair
             with contextlib.suppress(OSError, ValueError):
-                connection.sock.unwrap()
+                self._tls.say_goodbye(connection.sock)
 
 
-_NOT_NOW = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+_NOT_NOW: tuple[type[OSError], ...] = (BlockingIOError, InterruptedError)
 
 _SHED_RANKS = {
     _Phase.LINGER: 0,
@@ -1019,7 +1028,8 @@ class _Gate:
     def digest(self, user: bytes, password: bytes) -> bytes:
         """Name this user and password, for as long as we run, by nothing that tells them."""
         lengths = len(user).to_bytes(4, "big")
-        return hashlib.blake2b(lengths + user + password, key=self._key, digest_size=32).digest()
+        digest: bytes = blake2b(lengths + user + password, key=self._key, digest_size=32).digest()
+        return digest
 
     def knows(self, digest: bytes) -> bool:
         if digest not in self._known:
@@ -1082,6 +1092,10 @@ class Tls:
     """A certificate and its key, read again when their files change; ValueError, one sentence, for bad ones."""
 
     def __init__(self, cert: Path, key: Path | None = None, client_ca: Path | None = None) -> None:
+        import ssl
+
+        self.not_now: tuple[type[OSError], ...] = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
+        """What is raised where the other side must send, or take, something first."""
         self._files = (cert, key, client_ca)
         self._stamp = self._stamp_of_files()
         self._context = tls_context(cert, key, client_ca)
@@ -1110,6 +1124,13 @@ class Tls:
         log.info("certificates read again")
         return True
 
+    def say_goodbye(self, sock: socket.socket) -> None:
+        """End the session of a connection that was made with our context."""
+        import ssl
+
+        if isinstance(sock, ssl.SSLSocket):
+            sock.unwrap()
+
     def _stamp_of_files(self) -> list[tuple[int, int, int]]:
         stamps = []
         for path in self._files:
@@ -1132,6 +1153,8 @@ def tls_context(
 
     With `client_ca`, clients must show a certificate of that authority: no other is known.
     """
+    import ssl
+
     for option, path in (("--tls-cert", cert), ("--tls-key", key), ("--tls-client-ca", client_ca)):
         if path is not None:
             _must_be_readable(option, path)
@@ -1164,6 +1187,8 @@ def _must_be_readable(option: str, path: Path) -> None:
 
 
 def _blame(error: Exception, cert: Path, key: Path) -> str:
+    import ssl
+
     if not _holds_certificates(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), cert):
         return f"--tls-cert: expected certificates in PEM, got {str(cert)!r}"
     if isinstance(error, ssl.SSLError) and error.reason == "KEY_VALUES_MISMATCH":
@@ -1172,6 +1197,8 @@ def _blame(error: Exception, cert: Path, key: Path) -> str:
 
 
 def _holds_certificates(context: ssl.SSLContext, path: Path) -> bool:
+    import ssl
+
     try:
         context.load_verify_locations(cafile=path)
     except ssl.SSLError:

@@ -67,7 +67,7 @@ def piece_of(sets: int, folder: Path) -> bytes:
     if sets != 150:
         return "".join(wide_lines(sets)).encode()
     path = folder / "compact.log"
-    command = [sys.executable, PEERS / "gen_logs.py", "compact", str(PIECE_LINES), path]
+    command = [sys.executable, str(PEERS / "gen_logs.py"), "compact", str(PIECE_LINES), str(path)]
     subprocess.run(command, check=True)
     return path.read_bytes()
 
@@ -101,7 +101,11 @@ def measure(sets: int, lines: int, options: list[str]) -> bool:
         logs.mkdir()
         log = logs / "requests.log"
         log.touch()
-        arguments = ["--log-path", log, *(one.format(state=folder / "state") for one in options)]
+        arguments = [
+            "--log-path",
+            str(log),
+            *(one.format(state=folder / "state") for one in options),
+        ]
         with SidecarProcess(arguments) as sidecar:
             pid = sidecar.popen.pid
             start, read = memory_mib(pid), read_bytes(pid)
