@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate, takewhile
 from operator import add, attrgetter
 from typing import Any, NamedTuple
@@ -75,7 +75,12 @@ class Exposition:
         self._forget_rows()
 
     def page(self, accept: str, scraper: str | None) -> tuple[bytes, str]:
-        """Give the page and its content type; `scraper` is the address that asks, `None` for no scraper.
+        """Give the page and its content type; `scraper` is the address that asks, `None` for no scraper."""
+        parts, content_type = self.parts(accept, scraper)
+        return b"".join(parts), content_type
+
+    def parts(self, accept: str, scraper: str | None) -> tuple[list[bytes], str]:
+        """Give the page in many parts, and its content type: most are kept anyway, and in one piece they were there twice.
 
         A label set that is new since the scraper's last page is shown as 0, for `increase()` never sees what
         a series held when it was born. A scraper's first page of all, and that of none, shows values as they are.
@@ -101,7 +106,7 @@ class Exposition:
             out += [write_own(family, is_openmetrics) for family in collect()]
         if is_openmetrics:
             out.append(b"# EOF\n")
-        return b"".join(out), OPENMETRICS if is_openmetrics else TEXT
+        return out, OPENMETRICS if is_openmetrics else TEXT
 
     def _make_changed(self) -> list[_Row]:
         """Make the rows that have changed, and give them."""
@@ -109,6 +114,7 @@ class Exposition:
         self._changed.clear()
         # in the order of the series: what a series has is near when its next row is made
         for row in made:
+            row.is_stale = False
             row.want.rows.make(row)
         return made
 
@@ -238,20 +244,21 @@ class Exposition:
                 continue
             counts[place] = series.count
             for row in rows_of[place]:
-                if row.text:
-                    row.text = b""
+                if not row.is_stale:
+                    row.is_stale = True
                     changed.append(row)
             if not any(wanted[place].probe(series)):
                 continue
             labels = (*series.labels, *told(self._store, series.labels))
             escaped = tuple([escape(value) for value in labels])
+            shared: dict[Any, Any] = {}
             still_wanted = []
             for want in wanted[place].wants:
                 if getattr(series, want.probe):
-                    row = want.rows.put(series, escaped, want, birth)
+                    row = want.rows.put(series, escaped, want, birth, shared)
                     rows_of[place].append(row)
-                    if row.text or len(row.series) == 1:
-                        row.text = b""
+                    if not row.is_stale:
+                        row.is_stale = True
                         changed.append(row)
                 else:
                     still_wanted.append(want)
@@ -309,20 +316,48 @@ def _head(name: str, documentation: str, kind: str, *, is_openmetrics: bool) -> 
 class _Row:
     """One label set of a family: its finished label text, and the series that it adds up."""
 
-    __slots__ = ("after", "before", "birth", "key", "series", "text", "want")
+    __slots__ = ("birth", "is_stale", "key", "series", "text", "want")
 
-    def __init__(self, key: Labels, want: _Want, birth: int, before: bytes, after: bytes) -> None:
+    def __init__(self, key: Labels, want: _Want, birth: int, series: tuple[Series]) -> None:
         self.key = key
         self.want = want
         self.birth = birth
         """The number of the first page it could be on."""
-        self.before = before
-        """All that stands before the figure; of a histogram the labels that come before `le`."""
-        self.after = after
-        """Of a histogram: the labels that come after `le`."""
-        self.series: list[Series] = []
+        self.series: Sequence[Series] = series
+        """A list where there are several."""
         self.text = b""
-        """The lines last made, until a series changes; empty where they are to be made."""
+        """The lines last made."""
+        self.is_stale = False
+        """A series has changed since then: they are to be made again before the next page."""
+
+
+class _LineRow(_Row):
+    """A row of one line, which begins with all that stands before the figure."""
+
+    __slots__ = ()
+
+    @property
+    def before(self) -> bytes:
+        return self.text[: self.text.rindex(b" ") + 1]
+
+
+class _HistogramRow(_Row):
+    __slots__ = ("after", "before")
+
+    def __init__(
+        self,
+        key: Labels,
+        want: _Want,
+        birth: int,
+        series: tuple[Series],
+        before: bytes,
+        after: bytes,
+    ) -> None:
+        super().__init__(key, want, birth, series)
+        self.before = before
+        """The labels that come before `le`."""
+        self.after = after
+        """The labels that come after it."""
 
 
 class _Want:
@@ -385,7 +420,7 @@ class _Rows:
             self._lines = self._pattern(b"%d.0")
             self._large_lines = self._pattern(b"%b")
             self._zeros = self._lines % (*[0] * (len(family.buckets) + 2), b"0.0")
-            self.make: Callable[[_Row], None] = self._make_histogram
+            self.make: Callable[[Any], None] = self._make_histogram
         elif family.combine != "sum":
             self.make = _make_max if family.combine == "max" else _make_latest
         else:
@@ -399,20 +434,35 @@ class _Rows:
         only_with = self.family.only_with
         return [] if only_with and not series.labels[PLACES[only_with]] else self._wants
 
-    def put(self, series: Series, escaped: Labels, want: _Want, birth: int) -> _Row:
-        """Add a series to its row, which is made where it is not there."""
+    def put(
+        self, series: Series, escaped: Labels, want: _Want, birth: int, shared: dict[Any, Any]
+    ) -> _Row:
+        """Add a series to its row, which is made where it is not there.
+
+        What the rows of one series have in common is kept once: `shared` is where they find it.
+        """
         key = tuple([escaped[place] for place in self._places])
         if self.family.split:
             key += (want.value,)
         row = self._by_key.get(key)
-        if row is None:
-            before = ",".join([f'{name}{key[place]}"' for place, name in self._before])
-            after = ",".join([f'{name}{key[place]}"' for place, name in self._after])
-            if not self.family.buckets:
-                before = f"{self._name}{{{before}}} "
-            row = self._by_key[key] = _Row(key, want, birth, before.encode(), after.encode())
-            self.rows.append(row)
-        row.series.append(series)
+        if row is not None:
+            if isinstance(row.series, list):
+                row.series.append(series)
+            else:
+                row.series = [*row.series, series]
+            return row
+        key = shared.setdefault(key, key)
+        alone = shared.setdefault(None, (series,))
+        before = ",".join([f'{name}{key[place]}"' for place, name in self._before]).encode()
+        if self.family.buckets:
+            after = ",".join([f'{name}{key[place]}"' for place, name in self._after]).encode()
+            before, after = shared.setdefault(before, before), shared.setdefault(after, after)
+            row = _HistogramRow(key, want, birth, alone, before, after)
+        else:
+            row = _LineRow(key, want, birth, alone)
+            row.text = b"%b{%b} 0.0\n" % (self._name.encode(), before)
+        self._by_key[key] = row
+        self.rows.append(row)
         return row
 
     def has_new(self, seen: int) -> bool:
@@ -424,9 +474,9 @@ class _Rows:
         if not self.family.exemplars or is_openmetrics == self._is_openmetrics:
             return []
         self._is_openmetrics = is_openmetrics
-        again = [row for row in self.rows if row.text]
+        again = [row for row in self.rows if not row.is_stale]
         for row in again:
-            row.text = b""
+            row.is_stale = True
         return again
 
     def write(self, out: list[bytes], seen: int, is_openmetrics: bool) -> None:
@@ -476,7 +526,7 @@ class _Rows:
             ]
         )
 
-    def _make_histogram(self, row: _Row) -> None:
+    def _make_histogram(self, row: _HistogramRow) -> None:
         """Make the lines of a histogram: buckets, count, sum."""
         series, want = row.series, row.want
         counts_of = want.counts
@@ -502,7 +552,7 @@ class _Rows:
             text = self._with_exemplars(text, series, so_far)
         row.text = text
 
-    def _with_exemplars(self, text: bytes, series: list[Series], so_far: list[int]) -> bytes:
+    def _with_exemplars(self, text: bytes, series: Sequence[Series], so_far: list[int]) -> bytes:
         """Add to each bucket the latest trace that fell there."""
         latest: Exemplars = {}
         for one in series:
@@ -529,11 +579,12 @@ class _Rows:
 
     def zero(self, row: _Row) -> bytes:
         """Give the lines of a row with nothing counted."""
-        if not self.family.buckets:
+        if isinstance(row, _LineRow):
             return row.before + b"0.0\n"
+        assert isinstance(row, _HistogramRow)  # noqa: S101 - there is no other
         return self._zeros.replace(b"\0", row.before).replace(b"\1", row.after)
 
-    def _make_scaled_sum(self, row: _Row) -> None:
+    def _make_scaled_sum(self, row: _LineRow) -> None:
         total, divisor = sum(map(row.want.figure, row.series)), self.family.scale
         if row.want.field in ("cost", "cost_total") and (
             rest := sum(map(_cost_rest_of, row.series))
@@ -560,7 +611,7 @@ def _nothing(_: Series) -> tuple[()]:
     return ()
 
 
-def _make_sum(row: _Row) -> None:
+def _make_sum(row: _LineRow) -> None:
     series, figure = row.series, row.want.figure
     total = figure(series[0]) if len(series) == 1 else sum(map(figure, series))
     if total < _GO_EXPONENT:
@@ -569,11 +620,11 @@ def _make_sum(row: _Row) -> None:
         row.text = b"%b%b\n" % (row.before, _number(total))
 
 
-def _make_max(row: _Row) -> None:
+def _make_max(row: _LineRow) -> None:
     row.text = b"%b%b\n" % (row.before, _number(max(map(row.want.figure, row.series))))
 
 
-def _make_latest(row: _Row) -> None:
+def _make_latest(row: _LineRow) -> None:
     latest = max(row.series, key=attrgetter(f"{row.want.field}_order"))
     row.text = b"%b%b\n" % (row.before, _whole(row.want.figure(latest)))
 
