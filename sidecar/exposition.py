@@ -334,11 +334,18 @@ class _Row:
 class _LineRow(_Row):
     """A row of one line, which begins with all that stands before the figure."""
 
-    __slots__ = ()
+    __slots__ = ("width",)
+
+    def __init__(
+        self, key: Labels, want: _Want, birth: int, series: tuple[Series], before: bytes
+    ) -> None:
+        super().__init__(key, want, birth, series)
+        self.text = before + b"0.0\n"
+        self.width = len(before)
 
     @property
     def before(self) -> bytes:
-        return self.text[: self.text.rindex(b" ") + 1]
+        return self.text[: self.width]
 
 
 class _HistogramRow(_Row):
@@ -355,7 +362,7 @@ class _HistogramRow(_Row):
     ) -> None:
         super().__init__(key, want, birth, series)
         self.before = before
-        """The labels that come before `le`."""
+        """The labels that come before `le`, each `%` twice: they become part of a pattern."""
         self.after = after
         """The labels that come after it."""
 
@@ -415,11 +422,11 @@ class _Rows:
             if family.buckets and names[place] > "le"
         ]
         self._bounds = [round(bound * family.scale) for bound in family.buckets]
-        self._lines = self._large_lines = self._zeros = b""
+        self._lines = self._large_lines = b""
+        self._zeros = (*[0] * (len(family.buckets) + 2), b"0.0")
         if family.buckets:
             self._lines = self._pattern(b"%d.0")
             self._large_lines = self._pattern(b"%b")
-            self._zeros = self._lines % (*[0] * (len(family.buckets) + 2), b"0.0")
             self.make: Callable[[Any], None] = self._make_histogram
         elif family.combine != "sum":
             self.make = _make_max if family.combine == "max" else _make_latest
@@ -456,11 +463,12 @@ class _Rows:
         before = ",".join([f'{name}{key[place]}"' for place, name in self._before]).encode()
         if self.family.buckets:
             after = ",".join([f'{name}{key[place]}"' for place, name in self._after]).encode()
+            before, after = before.replace(b"%", b"%%"), after.replace(b"%", b"%%")
             before, after = shared.setdefault(before, before), shared.setdefault(after, after)
             row = _HistogramRow(key, want, birth, alone, before, after)
         else:
-            row = _LineRow(key, want, birth, alone)
-            row.text = b"%b{%b} 0.0\n" % (self._name.encode(), before)
+            before = b"%b{%b} " % (self._name.encode(), before)
+            row = _LineRow(key, want, birth, alone, before)
         self._by_key[key] = row
         self.rows.append(row)
         return row
@@ -541,13 +549,13 @@ class _Rows:
             total = sum(map(want.figure, series))
         count = so_far[-1]
         total_text = _number(total / self.family.scale)
+        # the labels first: what is searched for their marks is short then
         if count < _GO_EXPONENT:
-            text = self._lines % (*so_far, count, total_text)
+            lines = self._lines.replace(b"\0", row.before).replace(b"\1", row.after)
+            text = lines % (*so_far, count, total_text)
         else:
-            text = self._large_lines % (*map(_whole, so_far), _whole(count), total_text)
-        if self._before:
-            text = text.replace(b"\0", row.before)
-        text = text.replace(b"\1", row.after)
+            lines = self._large_lines.replace(b"\0", row.before).replace(b"\1", row.after)
+            text = lines % (*map(_whole, so_far), _whole(count), total_text)
         if self._is_openmetrics and self.family.exemplars:
             text = self._with_exemplars(text, series, so_far)
         row.text = text
@@ -582,7 +590,7 @@ class _Rows:
         if isinstance(row, _LineRow):
             return row.before + b"0.0\n"
         assert isinstance(row, _HistogramRow)  # noqa: S101 - there is no other
-        return self._zeros.replace(b"\0", row.before).replace(b"\1", row.after)
+        return self._lines.replace(b"\0", row.before).replace(b"\1", row.after) % self._zeros
 
     def _make_scaled_sum(self, row: _LineRow) -> None:
         total, divisor = sum(map(row.want.figure, row.series)), self.family.scale
@@ -615,7 +623,8 @@ def _make_sum(row: _LineRow) -> None:
     series, figure = row.series, row.want.figure
     total = figure(series[0]) if len(series) == 1 else sum(map(figure, series))
     if total < _GO_EXPONENT:
-        row.text = row.before + b"%d.0\n" % total
+        # this is most of all rows
+        row.text = b"%b%d.0\n" % (row.text[: row.width], total)
     else:
         row.text = b"%b%b\n" % (row.before, _number(total))
 
