@@ -55,6 +55,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python tests/bench/read.py
 	$(BIN)/python tests/bench/serve.py
 	$(BIN)/python tests/bench/state.py
+	$(BIN)/python tests/bench/memory.py
 	$(BIN)/python tests/bench/hostile.py
 	$(BIN)/python tests/bench/backfill.py
 

@@ -576,8 +576,9 @@ class Loop:
             waiting.setdefault(ask.key, []).append(ask)
         for together in waiting.values():
             ask = together[0]
+            body: bytes | list[bytes]
             if ask.path == "/metrics":
-                body, content_type = sidecar.exposition.page(ask.accept, ask.scraper)
+                body, content_type = sidecar.exposition.parts(ask.accept, ask.scraper)
             else:
                 if is_status_due:
                     self._status, self._status_at = sidecar.status(now, self._started), now

@@ -9,18 +9,25 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate, takewhile
 from operator import add, attrgetter
 from typing import Any, NamedTuple
 
 import orjson
-from prometheus_client import CollectorRegistry, ProcessCollector
-from prometheus_client.exposition import generate_latest
-from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
 from .budgets import Budgets
-from .metrics import PLACES, BudgetCollector, Family, Health, HealthCollector, Meter, told
+from .metrics import (
+    PLACES,
+    BudgetCollector,
+    Family,
+    Health,
+    HealthCollector,
+    Meter,
+    OwnFamily,
+    told,
+)
+from .process import ProcessCollector
 from .series import COST_REST, EXTRA, Exemplars, Labels, Series, Store
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
@@ -56,19 +63,26 @@ class Exposition:
         self._begins_at_zero = begins_at_zero
         self.page_number = 0
         """How many pages there were."""
+        self._kept_bytes = 0
+        """How many bytes of finished lines are kept."""
         self._owed: set[str] = set()
         """Who was shown something as 0 on the last page."""
         self._scrapers: OrderedDict[str, int] = OrderedDict()
         """Address → number of the last page it got, the latest last."""
-        self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(HealthCollector(health, store))
-        if budgets is not None:
-            self._registry.register(BudgetCollector(budgets))
-        ProcessCollector(registry=self._registry)
+        self._collect_own: list[Callable[[], Iterable[OwnFamily]]] = [
+            HealthCollector(health, store).collect,
+            *([BudgetCollector(budgets).collect] if budgets is not None else []),
+            ProcessCollector().collect,
+        ]
         self._forget_rows()
 
     def page(self, accept: str, scraper: str | None) -> tuple[bytes, str]:
-        """Give the page and its content type; `scraper` is the address that asks, `None` for no scraper.
+        """Give the page and its content type; `scraper` is the address that asks, `None` for no scraper."""
+        parts, content_type = self.parts(accept, scraper)
+        return b"".join(parts), content_type
+
+    def parts(self, accept: str, scraper: str | None) -> tuple[list[bytes], str]:
+        """Give the page in many parts, and its content type: most are kept anyway, and in one piece they were there twice.
 
         A label set that is new since the scraper's last page is shown as 0, for `increase()` never sees what
         a series held when it was born. A scraper's first page of all, and that of none, shows values as they are.
@@ -90,11 +104,11 @@ class Exposition:
         out: list[bytes] = []
         for rows in self._rows:
             rows.write(out, seen, is_openmetrics)
+        for collect in self._collect_own:
+            out += [write_own(family, is_openmetrics) for family in collect()]
         if is_openmetrics:
-            out.append(generate_openmetrics(self._registry))  # type: ignore[no-untyped-call] # it has no types
-            return b"".join(out), OPENMETRICS
-        out.append(generate_latest(self._registry))
-        return b"".join(out), TEXT
+            out.append(b"# EOF\n")
+        return out, OPENMETRICS if is_openmetrics else TEXT
 
     def _make_changed(self) -> list[_Row]:
         """Make the rows that have changed, and give them."""
@@ -102,6 +116,7 @@ class Exposition:
         self._changed.clear()
         # in the order of the series: what a series has is near when its next row is made
         for row in made:
+            row.is_stale = False
             row.want.rows.make(row)
         return made
 
@@ -231,20 +246,21 @@ class Exposition:
                 continue
             counts[place] = series.count
             for row in rows_of[place]:
-                if row.text:
-                    row.text = b""
+                if not row.is_stale:
+                    row.is_stale = True
                     changed.append(row)
             if not any(wanted[place].probe(series)):
                 continue
             labels = (*series.labels, *told(self._store, series.labels))
             escaped = tuple([escape(value) for value in labels])
+            shared: dict[Any, Any] = {}
             still_wanted = []
             for want in wanted[place].wants:
                 if getattr(series, want.probe):
-                    row = want.rows.put(series, escaped, want, birth)
+                    row = want.rows.put(series, escaped, want, birth, shared)
                     rows_of[place].append(row)
-                    if row.text or len(row.series) == 1:
-                        row.text = b""
+                    if not row.is_stale:
+                        row.is_stale = True
                         changed.append(row)
                 else:
                     still_wanted.append(want)
@@ -278,23 +294,79 @@ def wants_openmetrics(accept: str) -> bool:
     return False
 
 
+def write_own(family: OwnFamily, is_openmetrics: bool) -> bytes:
+    """Write a family that is made anew for each page."""
+    out = [_head(family.name, family.documentation, family.type, is_openmetrics=is_openmetrics)]
+    for name, labels, value in family.samples:
+        text = ",".join([f'{label}="{escape(labels[label])}"' for label in sorted(labels)])
+        figure = _number(value) if 0 <= value < float("inf") else _rare_number(value)
+        out.append(f"{name}{{{text}}} ".encode() if text else f"{name} ".encode())
+        out.append(figure + b"\n")
+    return b"".join(out)
+
+
+def _head(name: str, documentation: str, kind: str, *, is_openmetrics: bool) -> bytes:
+    """Write HELP and TYPE; in the text format a counter has its whole name there."""
+    documentation = documentation.replace("\\", r"\\").replace("\n", r"\n")
+    if is_openmetrics:
+        documentation = documentation.replace('"', r"\"")
+    elif kind == "counter":
+        name += "_total"
+    return f"# HELP {name} {documentation}\n# TYPE {name} {kind}\n".encode()
+
+
 class _Row:
     """One label set of a family: its finished label text, and the series that it adds up."""
 
-    __slots__ = ("after", "before", "birth", "key", "series", "text", "want")
+    __slots__ = ("birth", "is_stale", "key", "series", "text", "want")
 
-    def __init__(self, key: Labels, want: _Want, birth: int, before: bytes, after: bytes) -> None:
+    def __init__(self, key: Labels, want: _Want, birth: int, series: tuple[Series]) -> None:
         self.key = key
         self.want = want
         self.birth = birth
         """The number of the first page it could be on."""
-        self.before = before
-        """All that stands before the figure; of a histogram the labels that come before `le`."""
-        self.after = after
-        """Of a histogram: the labels that come after `le`."""
-        self.series: list[Series] = []
+        self.series: Sequence[Series] = series
+        """A list where there are several."""
         self.text = b""
-        """The lines last made, until a series changes; empty where they are to be made."""
+        """The lines last made."""
+        self.is_stale = False
+        """A series has changed since then: they are to be made again before the next page."""
+
+
+class _LineRow(_Row):
+    """A row of one line, which begins with all that stands before the figure."""
+
+    __slots__ = ("width",)
+
+    def __init__(
+        self, key: Labels, want: _Want, birth: int, series: tuple[Series], before: bytes
+    ) -> None:
+        super().__init__(key, want, birth, series)
+        self.text = before + b"0.0\n"
+        self.width = len(before)
+
+    @property
+    def before(self) -> bytes:
+        return self.text[: self.width]
+
+
+class _HistogramRow(_Row):
+    __slots__ = ("after", "before")
+
+    def __init__(
+        self,
+        key: Labels,
+        want: _Want,
+        birth: int,
+        series: tuple[Series],
+        before: bytes,
+        after: bytes,
+    ) -> None:
+        super().__init__(key, want, birth, series)
+        self.before = before
+        """The labels that come before `le`, each `%` twice: they become part of a pattern."""
+        self.after = after
+        """The labels that come after it."""
 
 
 class _Want:
@@ -352,44 +424,55 @@ class _Rows:
             if family.buckets and names[place] > "le"
         ]
         self._bounds = [round(bound * family.scale) for bound in family.buckets]
-        self._lines = self._large_lines = self._zeros = b""
+        self._lines = self._large_lines = b""
+        self._zeros = (*[0] * (len(family.buckets) + 2), b"0.0")
         if family.buckets:
             self._lines = self._pattern(b"%d.0")
             self._large_lines = self._pattern(b"%b")
-            self._zeros = self._lines % (*[0] * (len(family.buckets) + 2), b"0.0")
-            self.make: Callable[[_Row], None] = self._make_histogram
+            self.make: Callable[[Any], None] = self._make_histogram
         elif family.combine != "sum":
             self.make = _make_max if family.combine == "max" else _make_latest
         else:
             self.make = _make_sum if family.scale == 1 else self._make_scaled_sum
-        documentation = family.help.replace("\\", r"\\").replace("\n", r"\n")
-        total = "_total" if family.type == "counter" else ""
-        self._name = family.name + total
-        self._text_head = f"# HELP {family.name}{total} {documentation}\n# TYPE {family.name}{total} {family.type}\n".encode()
-        documentation = documentation.replace('"', r"\"")
-        self.openmetrics_head = (
-            f"# HELP {family.name} {documentation}\n# TYPE {family.name} {family.type}\n".encode()
-        )
+        self._name = family.name + ("_total" if family.type == "counter" else "")
+        self._text_head = _head(family.name, family.help, family.type, is_openmetrics=False)
+        self.openmetrics_head = _head(family.name, family.help, family.type, is_openmetrics=True)
 
     def wants(self, series: Series) -> list[_Want]:
         """Give the rows that a new series may come to belong to."""
         only_with = self.family.only_with
         return [] if only_with and not series.labels[PLACES[only_with]] else self._wants
 
-    def put(self, series: Series, escaped: Labels, want: _Want, birth: int) -> _Row:
-        """Add a series to its row, which is made where it is not there."""
+    def put(
+        self, series: Series, escaped: Labels, want: _Want, birth: int, shared: dict[Any, Any]
+    ) -> _Row:
+        """Add a series to its row, which is made where it is not there.
+
+        What the rows of one series have in common is kept once: `shared` is where they find it.
+        """
         key = tuple([escaped[place] for place in self._places])
         if self.family.split:
             key += (want.value,)
         row = self._by_key.get(key)
-        if row is None:
-            before = ",".join([f'{name}{key[place]}"' for place, name in self._before])
-            after = ",".join([f'{name}{key[place]}"' for place, name in self._after])
-            if not self.family.buckets:
-                before = f"{self._name}{{{before}}} "
-            row = self._by_key[key] = _Row(key, want, birth, before.encode(), after.encode())
-            self.rows.append(row)
-        row.series.append(series)
+        if row is not None:
+            if isinstance(row.series, list):
+                row.series.append(series)
+            else:
+                row.series = [*row.series, series]
+            return row
+        key = shared.setdefault(key, key)
+        alone = shared.setdefault(None, (series,))
+        before = ",".join([f'{name}{key[place]}"' for place, name in self._before]).encode()
+        if self.family.buckets:
+            after = ",".join([f'{name}{key[place]}"' for place, name in self._after]).encode()
+            before, after = before.replace(b"%", b"%%"), after.replace(b"%", b"%%")
+            before, after = shared.setdefault(before, before), shared.setdefault(after, after)
+            row = _HistogramRow(key, want, birth, alone, before, after)
+        else:
+            before = b"%b{%b} " % (self._name.encode(), before)
+            row = _LineRow(key, want, birth, alone, before)
+        self._by_key[key] = row
+        self.rows.append(row)
         return row
 
     def has_new(self, seen: int) -> bool:
@@ -401,9 +484,9 @@ class _Rows:
         if not self.family.exemplars or is_openmetrics == self._is_openmetrics:
             return []
         self._is_openmetrics = is_openmetrics
-        again = [row for row in self.rows if row.text]
+        again = [row for row in self.rows if not row.is_stale]
         for row in again:
-            row.text = b""
+            row.is_stale = True
         return again
 
     def write(self, out: list[bytes], seen: int, is_openmetrics: bool) -> None:
@@ -453,7 +536,7 @@ class _Rows:
             ]
         )
 
-    def _make_histogram(self, row: _Row) -> None:
+    def _make_histogram(self, row: _HistogramRow) -> None:
         """Make the lines of a histogram: buckets, count, sum."""
         series, want = row.series, row.want
         counts_of = want.counts
@@ -468,18 +551,18 @@ class _Rows:
             total = sum(map(want.figure, series))
         count = so_far[-1]
         total_text = _number(total / self.family.scale)
+        # the labels first: what is searched for their marks is short then
         if count < _GO_EXPONENT:
-            text = self._lines % (*so_far, count, total_text)
+            lines = self._lines.replace(b"\0", row.before).replace(b"\1", row.after)
+            text = lines % (*so_far, count, total_text)
         else:
-            text = self._large_lines % (*map(_whole, so_far), _whole(count), total_text)
-        if self._before:
-            text = text.replace(b"\0", row.before)
-        text = text.replace(b"\1", row.after)
+            lines = self._large_lines.replace(b"\0", row.before).replace(b"\1", row.after)
+            text = lines % (*map(_whole, so_far), _whole(count), total_text)
         if self._is_openmetrics and self.family.exemplars:
             text = self._with_exemplars(text, series, so_far)
         row.text = text
 
-    def _with_exemplars(self, text: bytes, series: list[Series], so_far: list[int]) -> bytes:
+    def _with_exemplars(self, text: bytes, series: Sequence[Series], so_far: list[int]) -> bytes:
         """Add to each bucket the latest trace that fell there."""
         latest: Exemplars = {}
         for one in series:
@@ -506,11 +589,12 @@ class _Rows:
 
     def zero(self, row: _Row) -> bytes:
         """Give the lines of a row with nothing counted."""
-        if not self.family.buckets:
+        if isinstance(row, _LineRow):
             return row.before + b"0.0\n"
-        return self._zeros.replace(b"\0", row.before).replace(b"\1", row.after)
+        assert isinstance(row, _HistogramRow)  # noqa: S101 - there is no other
+        return self._lines.replace(b"\0", row.before).replace(b"\1", row.after) % self._zeros
 
-    def _make_scaled_sum(self, row: _Row) -> None:
+    def _make_scaled_sum(self, row: _LineRow) -> None:
         total, divisor = sum(map(row.want.figure, row.series)), self.family.scale
         if row.want.field in ("cost", "cost_total") and (
             rest := sum(map(_cost_rest_of, row.series))
@@ -537,20 +621,21 @@ def _nothing(_: Series) -> tuple[()]:
     return ()
 
 
-def _make_sum(row: _Row) -> None:
+def _make_sum(row: _LineRow) -> None:
     series, figure = row.series, row.want.figure
     total = figure(series[0]) if len(series) == 1 else sum(map(figure, series))
     if total < _GO_EXPONENT:
-        row.text = row.before + b"%d.0\n" % total
+        # this is most of all rows
+        row.text = b"%b%d.0\n" % (row.text[: row.width], total)
     else:
         row.text = b"%b%b\n" % (row.before, _number(total))
 
 
-def _make_max(row: _Row) -> None:
+def _make_max(row: _LineRow) -> None:
     row.text = b"%b%b\n" % (row.before, _number(max(map(row.want.figure, row.series))))
 
 
-def _make_latest(row: _Row) -> None:
+def _make_latest(row: _LineRow) -> None:
     latest = max(row.series, key=attrgetter(f"{row.want.field}_order"))
     row.text = b"%b%b\n" % (row.before, _whole(row.want.figure(latest)))
 
@@ -570,6 +655,13 @@ def _number(value: float) -> bytes:
         rest = (text[1:point] + text[point + 1 :]).rstrip("0")
         text = f"{text[0]}{'.' if rest else ''}{rest}e+{point - 1:02d}"
     return text.encode()
+
+
+def _rare_number(value: float) -> bytes:
+    """Write what is negative, or no number; of the former prometheus_client leaves the exponent to Python."""
+    if abs(value) == float("inf"):
+        return b"+Inf" if value > 0 else b"-Inf"
+    return repr(float(value)).encode()
 
 
 def escape(value: str) -> str:

@@ -12,10 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Context, Decimal
 from types import EllipsisType
-from typing import Any
-
-from prometheus_client import Metric
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from typing import Any, NamedTuple
 
 from .budgets import Budgets
 from .prices import COST_TYPES, DOLLAR, Price, PriceBook
@@ -415,122 +412,144 @@ class Health:
         self.read_bytes = dumped["read_bytes"]
 
 
+class Sample(NamedTuple):
+    """One line of a page."""
+
+    name: str
+    labels: dict[str, str]
+    value: float
+
+
+class OwnFamily:
+    """A family with its samples, as they stand: what the sidecar tells of itself.
+
+    They are few, and made anew for each page. prometheus_client has such objects too, and with them
+    comes a web server, a client and TLS, which are most of what a small sidecar would hold.
+    """
+
+    __slots__ = ("documentation", "name", "samples", "type")
+
+    def __init__(self, name: str, documentation: str, kind: str) -> None:
+        """`name` is that of OpenMetrics: of a counter without `_total`; `kind` is what TYPE says."""
+        self.name, self.documentation, self.type = name, documentation, kind
+        self.samples: list[Sample] = []
+
+    def add(self, value: float | None, **labels: str) -> OwnFamily:
+        """Add a sample; none where nothing is known."""
+        if value is not None:
+            name = f"{self.name}_total" if self.type == "counter" else self.name
+            self.samples.append(Sample(name, labels, value))
+        return self
+
+
 class HealthCollector:
-    """Gives prometheus_client the `ai_sidecar_*` families."""
+    """Gives the `ai_sidecar_*` families."""
 
     def __init__(self, health: Health, store: Store) -> None:
         self._health = health
         self._store = store
 
-    def collect(self) -> Iterable[Metric]:
+    def collect(self) -> Iterable[OwnFamily]:
         """Give the families as they stand."""
         health = self._health
-        yield _counter(
+        yield _counters(
             "ai_sidecar_lines", "Lines read, by what became of them.", "result", health.lines
         )
-        yield _counter(
+        yield _counters(
             "ai_sidecar_requests",
             "Requests counted, by the parser that read them.",
             "parser",
             health.requests,
         )
-        yield CounterMetricFamily(
-            "ai_sidecar_read_bytes", "Bytes of logs that were read.", value=health.read_bytes
+        yield counter("ai_sidecar_read_bytes", "Bytes of logs that were read.", health.read_bytes)
+        yield gauge(
+            "ai_sidecar_lag_bytes", "Bytes of logs that were not read yet.", health.lag_bytes
         )
-        yield GaugeMetricFamily(
-            "ai_sidecar_lag_bytes", "Bytes of logs that were not read yet.", value=health.lag_bytes
-        )
-        yield GaugeMetricFamily(
-            "ai_sidecar_files", "Files that the followed paths lead to.", value=health.files
-        )
-        yield GaugeMetricFamily(
-            "ai_sidecar_held_files", "Rotated files that are held open.", value=health.held_files
-        )
-        yield GaugeMetricFamily(
+        yield gauge("ai_sidecar_files", "Files that the followed paths lead to.", health.files)
+        yield gauge("ai_sidecar_held_files", "Rotated files that are held open.", health.held_files)
+        yield gauge(
             "ai_sidecar_unreadable_files",
             "Followed files that could not be opened.",
-            value=health.unreadable_files,
+            health.unreadable_files,
         )
-        yield _counter(
+        yield _counters(
             "ai_sidecar_rotations",
             "Rotations that were seen, by their kind.",
             "kind",
             health.rotations,
         )
-        yield GaugeMetricFamily(
-            "ai_sidecar_series", "Label combinations that are kept.", value=len(self._store.series)
+        yield gauge(
+            "ai_sidecar_series", "Label combinations that are kept.", len(self._store.series)
         )
-        yield CounterMetricFamily(
+        yield counter(
             "ai_sidecar_series_overflow",
             "Requests counted under _other since the cap was reached.",
-            value=self._store.overflow,
+            self._store.overflow,
         )
-        yield _counter(
+        yield _counters(
             "ai_sidecar_state_saves",
             "Attempts to save the state, by their result.",
             "result",
             health.state_saves,
         )
-        yield _counter(
+        yield _counters(
             "ai_sidecar_pushes",
             "Pages pushed to a Pushgateway, by the result.",
             "result",
             health.pushes,
         )
-        yield _gauge(
+        yield gauge(
             "ai_sidecar_state_last_save_timestamp_seconds",
             "When the state was last saved.",
             health.state_last_save_timestamp_seconds,
         )
-        yield _gauge(
+        yield gauge(
             "ai_sidecar_prices_timestamp_seconds",
             "The date of the price table.",
             health.prices_timestamp_seconds,
         )
-        build = GaugeMetricFamily(
-            "ai_sidecar_build_info", "The program that runs.", labels=["version"]
-        )
-        build.add_metric([health.version], 1)
-        yield build
+        build = OwnFamily("ai_sidecar_build_info", "The program that runs.", "gauge")
+        yield build.add(1, version=health.version)
 
 
 class BudgetCollector:
-    """Gives prometheus_client the gauges of budgets; no families where there are no budgets."""
+    """Gives the gauges of budgets; no families where there are no budgets."""
 
     def __init__(self, budgets: Budgets) -> None:
         self._budgets = budgets
 
-    def collect(self) -> Iterable[Metric]:
+    def collect(self) -> Iterable[OwnFamily]:
         """Give the families as they stand now."""
         if not self._budgets:
             return
-        amount = GaugeMetricFamily(
-            "ai_api_budget_usd", "What a budget allows for a period.", labels=["budget", "period"]
-        )
-        remaining = GaugeMetricFamily(
+        amount = OwnFamily("ai_api_budget_usd", "What a budget allows for a period.", "gauge")
+        remaining = OwnFamily(
             "ai_api_budget_remaining_usd",
             "What is left of a budget in the period that is now; under 0 what was spent beyond it.",
-            labels=["budget", "period"],
+            "gauge",
         )
         for budget, left in self._budgets.remaining():
-            labels = [budget.name, budget.periods.unit]
-            amount.add_metric(labels, budget.parts / DOLLAR)
-            remaining.add_metric(labels, left / DOLLAR)
+            labels = {"budget": budget.name, "period": budget.periods.unit}
+            amount.add(budget.parts / DOLLAR, **labels)
+            remaining.add(left / DOLLAR, **labels)
         yield amount
         yield remaining
 
 
-def _counter(name: str, documentation: str, label: str, values: dict[str, int]) -> Metric:
-    family = CounterMetricFamily(name, documentation, labels=[label])
+def counter(name: str, documentation: str, value: float | None) -> OwnFamily:
+    """Make a counter of one sample."""
+    return OwnFamily(name, documentation, "counter").add(value)
+
+
+def gauge(name: str, documentation: str, value: float | None) -> OwnFamily:
+    """Make a gauge of one sample, or of none where nothing is known."""
+    return OwnFamily(name, documentation, "gauge").add(value)
+
+
+def _counters(name: str, documentation: str, label: str, values: dict[str, int]) -> OwnFamily:
+    family = OwnFamily(name, documentation, "counter")
     for value, count in values.items():
-        family.add_metric([value], count)
-    return family
-
-
-def _gauge(name: str, documentation: str, value: float | None) -> Metric:
-    family = GaugeMetricFamily(name, documentation)
-    if value is not None:
-        family.add_metric([], value)
+        family.add(count, **{label: value})
     return family
 
 

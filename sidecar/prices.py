@@ -38,11 +38,13 @@ A file that ends in `.json` is LiteLLM's table, as it is: under the user's own p
 from __future__ import annotations
 
 import fnmatch
+import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -396,6 +398,40 @@ class _Gate:
         )
 
 
+class _BundledLines(Mapping[str, bytes]):
+    """Provider → its line of the bundled table: read when a model is asked for, and dropped again.
+
+    Its file is held open for life, for an upgrade may put another in its place while we run.
+    """
+
+    def __init__(self) -> None:
+        self._places: dict[str, tuple[int, int]] = {}
+        self._fd = os.open(_TABLE, os.O_RDONLY | os.O_CLOEXEC)
+        with open(self._fd, "rb", closefd=False) as file:
+            self.head = file.readline()
+            start = len(self.head)
+            for line in file:
+                self._places[line[7 : line.index(b'"', 7)].decode()] = start, len(line)
+                start += len(line)
+
+    def __getitem__(self, table_id: str) -> bytes:
+        start, size = self._places[table_id]
+        return os.pread(self._fd, size, start)
+
+    def __contains__(self, table_id: object) -> bool:
+        return table_id in self._places
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+
+_bundled_lines = cache(_BundledLines)
+"""The one of this process: prices that are read again are the user's."""
+
+
 class PriceBook:
     """All prices: the user's over the bundled ones."""
 
@@ -406,14 +442,13 @@ class PriceBook:
         self._gates: dict[str, _Gate] = {}
         self._matched = ""
         """Which entry of the bundled table was found last."""
-        head, *lines = _TABLE.read_bytes().splitlines()
-        self.version: str = orjson.loads(head)["version"]
+        self._lines = _bundled_lines()
+        head = orjson.loads(self._lines.head)
+        self.version: str = head["version"]
         """The version of genai-prices that the bundled table was made from."""
-        day = datetime.fromisoformat(orjson.loads(head)["date"]).replace(tzinfo=UTC)
+        day = datetime.fromisoformat(head["date"]).replace(tzinfo=UTC)
         self.timestamp_seconds = day.timestamp()
         """The date of the bundled table, Unix seconds."""
-        # a provider's models are decoded when one of them is asked for, and dropped again
-        self._lines = {line[7 : line.index(b'"', 7)].decode(): line for line in lines}
 
     @classmethod
     def load(cls, path: Path | None, inline: Mapping[str, Any] | None = None) -> PriceBook:

@@ -16,7 +16,6 @@ import binascii
 import contextlib
 import enum
 import errno
-import hashlib
 import importlib
 import logging
 import os
@@ -25,15 +24,21 @@ import re
 import resource
 import selectors
 import socket
-import ssl
 import sys
 import threading
 import time
 import zlib
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .digests import blake2b
+
+if TYPE_CHECKING:
+    # loaded where there is a certificate: it is a tenth of what a small sidecar holds
+    import ssl
 
 log = logging.getLogger("ai_sidecar")
 
@@ -50,6 +55,7 @@ _WRITE_BYTES = (
 )  # TLS tells of a piece only when all of it is gone: small, so that progress is seen
 _SEND_BUFFER_BYTES = 256 * 1024  # what the kernel holds for a client that does not read
 _MIN_GZIP_BYTES = 512
+_CHUNK_BYTES = 256 * 1024  # of a page in many parts, so much is put together at a time
 _MAX_JOINED_BYTES = 16 * 1024  # sent in one piece with its fields: one packet, one call
 _REQUESTS_A_TURN = 16
 _WELCOMES_A_TURN = 16
@@ -135,6 +141,34 @@ class _Phase(enum.Enum):
     CLOSED = enum.auto()
 
 
+class _Body:
+    """What is sent after the header; it may come in many parts, which are packed without putting them together."""
+
+    __slots__ = ("parts", "size")
+
+    def __init__(self, body: bytes | Sequence[bytes]) -> None:
+        self.parts = (body,) if isinstance(body, bytes) else body
+        self.size = sum(map(len, self.parts))
+
+    def whole(self) -> bytes:
+        """Put it together, once for all who are sent it."""
+        self.parts = (b"".join(self.parts),)
+        return self.parts[0]
+
+    def chunks(self) -> Iterator[bytes]:
+        """Give all of it in pieces that are worth a call."""
+        waiting: list[bytes] = []
+        size = 0
+        for part in self.parts:
+            waiting.append(part)
+            size += len(part)
+            if size >= _CHUNK_BYTES:
+                yield b"".join(waiting)
+                waiting, size = [], 0
+        if waiting:
+            yield b"".join(waiting)
+
+
 class _Connection:
     __slots__ = (
         "address",
@@ -168,7 +202,7 @@ class _Connection:
         self.credentials: bytes | None = None
         """The digest of the user and password that are being checked."""
         self.out: deque[memoryview] = deque()
-        self.body = b""
+        self.body: _Body | None = None
         self.is_at_end = False
         """The client will send no more; it may still wait for its answer."""
         self.close_after = False
@@ -208,6 +242,8 @@ class Server:
         self._pages = pages
         self._still = still or {}
         self._tls = tls
+        self._not_now = _NOT_NOW if tls is None else (*_NOT_NOW, *tls.not_now)
+        """What a call raises that would have to wait."""
         self._deadlines = deadlines or Deadlines()
         self._max_connections = max_connections or _default_max_connections()
         self._max_held_bytes = max_held_bytes
@@ -219,7 +255,7 @@ class Server:
         """In the order of their last use: being accepted, or having been answered."""
         self._asks: dict[Ask, None] = {}
         self._asks_lock = threading.Lock()
-        self._answers: deque[tuple[list[Ask], int, bytes, str]] = deque()
+        self._answers: deque[tuple[list[Ask], int, _Body, str]] = deque()
         self._bell, self._bell_button = socket.socketpair()
         self._bell.setblocking(False)
         self._bell_button.setblocking(False)
@@ -227,7 +263,7 @@ class Server:
         self._next_deadline = float("inf")
         self._accept_again: float | None = None
         self._stop_at: float | None = None
-        self._packed: tuple[bytes, bytes] = (b"", b"")
+        self._packed: tuple[_Body, _Body] | None = None
         self._logged: set[tuple[type[BaseException], int]] = set()
         self._thread = threading.Thread(target=self._run, name="server", daemon=True)
         self.heartbeat = time.monotonic()
@@ -296,9 +332,11 @@ class Server:
             self._asks.clear()
         return asks
 
-    def answer(self, asks: Iterable[Ask], status: int, body: bytes, content_type: str) -> None:
-        """Answer these asks with one page; any thread may call it."""
-        self._answers.append((list(asks), status, body, content_type))
+    def answer(
+        self, asks: Iterable[Ask], status: int, body: bytes | Sequence[bytes], content_type: str
+    ) -> None:
+        """Answer these asks with one page, in one part or in many; any thread may call it."""
+        self._answers.append((list(asks), status, _Body(body), content_type))
         self._ring()
 
     def renew_users(self, users: Mapping[str, bytes]) -> None:
@@ -516,7 +554,7 @@ class Server:
         self._withdraw(connection)
         connection.phase = _Phase.CLOSED
         connection.out.clear()
-        connection.body = b""
+        connection.body = None
         self._watch(connection)
         connection.sock.close()
         self._keep_spare()
@@ -585,6 +623,8 @@ class Server:
         self._advance(connection)
 
     def _shake_hands(self, connection: _Connection) -> None:
+        import ssl
+
         assert isinstance(connection.sock, ssl.SSLSocket)  # noqa: S101 - only such a one begins with this phase
         try:
             connection.sock.do_handshake()
@@ -600,7 +640,7 @@ class Server:
     def _read(self, connection: _Connection) -> None:
         try:
             data = connection.sock.recv(_READ_BYTES)
-        except _NOT_NOW:
+        except self._not_now:
             return
         phase = connection.phase
         if not data:
@@ -696,7 +736,7 @@ class Server:
         self._advance(connection)
 
     def _send_answers(self) -> None:
-        newest = b""
+        newest: _Body | None = None
         while self._answers:
             asks, status, body, content_type = self._answers.popleft()
             for ask in asks:
@@ -705,32 +745,32 @@ class Server:
                     connection.ask = None
                     self._guard(self._send_page, connection, status, body, content_type)
                     newest = connection.body or newest
-        self._packed = (b"", b"")
+        self._packed = None
         self._let_go_of_old_pages(newest)
 
     def _send_page(
-        self, connection: _Connection, status: int, body: bytes, content_type: str
+        self, connection: _Connection, status: int, body: _Body, content_type: str
     ) -> None:
         self._reply(connection, status, body, content_type)
         self._advance(connection)
 
-    def _let_go_of_old_pages(self, newest: bytes) -> None:
+    def _let_go_of_old_pages(self, newest: _Body | None) -> None:
         """Close who has been reading an old page for longest, while the old pages are more than may be held."""
         readers = [
-            connection
+            (connection, connection.body)
             for connection in self._connections.values()
-            if connection.phase is _Phase.ANSWER and connection.body is not newest
+            if connection.phase is _Phase.ANSWER
+            and connection.body is not None
+            and connection.body is not newest
         ]
-        holders = Counter(id(connection.body) for connection in readers)
-        held_bytes = sum(
-            {id(connection.body): len(connection.body) for connection in readers}.values()
-        )
-        for connection in readers:
+        holders = Counter(body for _, body in readers)
+        held_bytes = sum([body.size for body in holders])
+        for connection, body in readers:
             if held_bytes <= self._max_held_bytes:
                 return
-            holders[id(connection.body)] -= 1
-            if not holders[id(connection.body)]:
-                held_bytes -= len(connection.body)
+            holders[body] -= 1
+            if not holders[body]:
+                held_bytes -= body.size
             self._close(connection)
 
     def _refuse(self, connection: _Connection, status: int, more: bytes = b"") -> None:
@@ -742,15 +782,16 @@ class Server:
         self,
         connection: _Connection,
         status: int,
-        body: bytes,
+        body: bytes | _Body,
         content_type: str,
         more: bytes = b"",
     ) -> None:
+        body = body if isinstance(body, _Body) else _Body(body)
         head = connection.head
         if (
             head is not None
             and head.accepts_gzip
-            and len(body) >= _MIN_GZIP_BYTES
+            and body.size >= _MIN_GZIP_BYTES
             and status == 200
         ):
             body = self._gzip(body)
@@ -759,7 +800,7 @@ class Server:
             f"HTTP/1.1 {status} {_REASONS.get(status, 'Unknown')}\r\n"
             f"Date: {time.strftime('%a, %d %b %Y %H:%M:%S GMT', time.gmtime())}\r\n"
             f"Content-Type: {content_type}\r\n"
-            f"Content-Length: {len(body)}\r\n"
+            f"Content-Length: {body.size}\r\n"
             f"Connection: {'close' if connection.close_after else 'keep-alive'}\r\n"
             "Vary: Accept, Accept-Encoding\r\n"
             "Cache-Control: no-store\r\n"
@@ -767,22 +808,23 @@ class Server:
         )
         fields = lines.encode("latin-1") + more + b"\r\n"
         if head is not None and head.method == b"HEAD":
-            body = b""
-        if len(body) <= _MAX_JOINED_BYTES:
-            connection.out.append(memoryview(fields + body))
+            body = _Body(b"")
+        if body.size <= _MAX_JOINED_BYTES:
+            connection.out.append(memoryview(fields + body.whole()))
         else:
             connection.body = body
-            connection.out.extend((memoryview(fields), memoryview(body)))
+            connection.out.extend((memoryview(fields), memoryview(body.whole())))
         connection.head = None
         connection.phase = _Phase.ANSWER
         connection.answer_by = time.monotonic() + self._deadlines.answer_seconds
         self._let_wait(connection, self._deadlines.write_seconds, until=connection.answer_by)
 
-    def _gzip(self, body: bytes) -> bytes:
+    def _gzip(self, body: _Body) -> _Body:
         """Pack a page once for all who wait for it."""
-        if self._packed[0] is not body:
+        if self._packed is None or self._packed[0] is not body:
             packer = zlib.compressobj(1, zlib.DEFLATED, 31)
-            self._packed = (body, packer.compress(body) + packer.flush())
+            packed = [packer.compress(chunk) for chunk in body.chunks()]
+            self._packed = (body, _Body(b"".join([*packed, packer.flush()])))
         return self._packed[1]
 
     def _write(self, connection: _Connection) -> None:
@@ -790,14 +832,14 @@ class Server:
         while out:
             try:
                 sent = connection.sock.send(out[0][:_WRITE_BYTES])
-            except _NOT_NOW:
+            except self._not_now:
                 return
             if sent == len(out[0]):
                 out.popleft()
             else:
                 out[0] = out[0][sent:]
             self._let_wait(connection, self._deadlines.write_seconds, until=connection.answer_by)
-        connection.body = b""
+        connection.body = None
         connection.served += 1
         if connection.refused and not connection.is_at_end:
             connection.sock.shutdown(socket.SHUT_WR)
@@ -817,13 +859,13 @@ class Server:
             self._connections[connection.sock] = self._connections.pop(connection.sock)
 
     def _say_goodbye(self, connection: _Connection) -> None:
-        if isinstance(connection.sock, ssl.SSLSocket):
+        if self._tls is not None:
             # tells the client that nothing was cut off; whether it listens is its own affair
             with contextlib.suppress(OSError, ValueError):
-                connection.sock.unwrap()
+                self._tls.say_goodbye(connection.sock)
 
 
-_NOT_NOW = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+_NOT_NOW: tuple[type[OSError], ...] = (BlockingIOError, InterruptedError)
 
 _SHED_RANKS = {
     _Phase.LINGER: 0,
@@ -1019,7 +1061,8 @@ class _Gate:
     def digest(self, user: bytes, password: bytes) -> bytes:
         """Name this user and password, for as long as we run, by nothing that tells them."""
         lengths = len(user).to_bytes(4, "big")
-        return hashlib.blake2b(lengths + user + password, key=self._key, digest_size=32).digest()
+        digest: bytes = blake2b(lengths + user + password, key=self._key, digest_size=32).digest()
+        return digest
 
     def knows(self, digest: bytes) -> bool:
         if digest not in self._known:
@@ -1082,6 +1125,10 @@ class Tls:
     """A certificate and its key, read again when their files change; ValueError, one sentence, for bad ones."""
 
     def __init__(self, cert: Path, key: Path | None = None, client_ca: Path | None = None) -> None:
+        import ssl
+
+        self.not_now: tuple[type[OSError], ...] = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
+        """What is raised where the other side must send, or take, something first."""
         self._files = (cert, key, client_ca)
         self._stamp = self._stamp_of_files()
         self._context = tls_context(cert, key, client_ca)
@@ -1110,6 +1157,13 @@ class Tls:
         log.info("certificates read again")
         return True
 
+    def say_goodbye(self, sock: socket.socket) -> None:
+        """End the session of a connection that was made with our context."""
+        import ssl
+
+        if isinstance(sock, ssl.SSLSocket):
+            sock.unwrap()
+
     def _stamp_of_files(self) -> list[tuple[int, int, int]]:
         stamps = []
         for path in self._files:
@@ -1132,6 +1186,8 @@ def tls_context(
 
     With `client_ca`, clients must show a certificate of that authority: no other is known.
     """
+    import ssl
+
     for option, path in (("--tls-cert", cert), ("--tls-key", key), ("--tls-client-ca", client_ca)):
         if path is not None:
             _must_be_readable(option, path)
@@ -1164,6 +1220,8 @@ def _must_be_readable(option: str, path: Path) -> None:
 
 
 def _blame(error: Exception, cert: Path, key: Path) -> str:
+    import ssl
+
     if not _holds_certificates(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), cert):
         return f"--tls-cert: expected certificates in PEM, got {str(cert)!r}"
     if isinstance(error, ssl.SSLError) and error.reason == "KEY_VALUES_MISMATCH":
@@ -1172,6 +1230,8 @@ def _blame(error: Exception, cert: Path, key: Path) -> str:
 
 
 def _holds_certificates(context: ssl.SSLContext, path: Path) -> bool:
+    import ssl
+
     try:
         context.load_verify_locations(cafile=path)
     except ssl.SSLError:

@@ -10,10 +10,10 @@ import contextlib
 import errno
 import os
 import stat
-from hashlib import blake2b
 
 import msgspec
 
+from .digests import blake2b
 from .lines import LineSplitter
 
 CHUNK_BYTES = 256 * 1024
@@ -26,7 +26,8 @@ TAIL_BYTES = 256
 
 def digest(data: bytes) -> str:
     """Give the short hash that proofs are made of."""
-    return blake2b(data, digest_size=16).hexdigest()
+    found: str = blake2b(data, digest_size=16).hexdigest()
+    return found
 
 
 class Proof(msgspec.Struct, frozen=True):

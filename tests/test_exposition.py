@@ -359,6 +359,36 @@ def test_a_page_after_others_is_what_the_first_one_would_have_been(
         )
 
 
+@given(st.lists(REQUESTS, max_size=12), st.lists(REQUESTS, max_size=12), SCHEMAS)
+def test_the_parts_of_a_page_stay_as_they_were_whatever_comes(
+    first: list[Request], then: list[Request], families: tuple[Family, ...]
+) -> None:
+    """They are sent while the next lines are counted."""
+    world = World(zero_first=False, families=families)
+    world.add(*first)
+    parts, content_type = world.exposition.parts(OPENMETRICS_ACCEPT, "a")
+    whole = b"".join(parts)
+
+    world.add(*then)
+    world.page("", "b")
+    world.page(OPENMETRICS_ACCEPT, "a")
+
+    assert b"".join(parts) == whole
+    assert content_type == OPENMETRICS
+
+
+def test_a_row_that_has_not_changed_is_the_same_part_of_the_next_page() -> None:
+    """Else each page would be held beside what is kept to make the next one."""
+    world = World(zero_first=False)
+    world.add(*[Request(model=f"model-{place}", duration_seconds=0.2) for place in range(50)])
+    first, second = (world.exposition.parts("", "a")[0] for _ in range(2))
+
+    kept = {id(part) for part in first}
+    made = [part for part in second if id(part) not in kept]
+    ours = [part for part in made if part.startswith((b"ai_api_", b"# HELP ai_api_"))]
+    assert ours == []
+
+
 @given(st.lists(REQUESTS, max_size=12))
 def test_our_own_names_show_the_same_whichever_others_are_beside_them(
     requests: list[Request],

@@ -43,7 +43,11 @@ class Loop(threading.Thread):
         self.woken = threading.Event()
         self.may_answer = threading.Event()
         self.may_answer.set()
-        self.page: Callable[[Ask], tuple[int, bytes, str]] = lambda ask: (200, PAGE, TEXT)
+        self.page: Callable[[Ask], tuple[int, bytes | list[bytes], str]] = lambda ask: (
+            200,
+            PAGE,
+            TEXT,
+        )
         self.batches: list[list[Ask]] = []
         self.server: Server | None = None
         self.is_ready = True
@@ -195,6 +199,21 @@ def test_gzip_is_served_where_it_is_accepted(accepted: str, is_packed: bool) -> 
     assert answer.fields.get("Content-Encoding") == ("gzip" if is_packed else None)
     assert answer.fields["Content-Length"] == str(len(answer.body))
     assert (gzip.decompress(answer.body) if is_packed else answer.body) == PAGE
+
+
+@pytest.mark.parametrize("accepted", ["gzip", "identity"])
+@pytest.mark.parametrize("number", [0, 1, 3, 20_000])
+def test_a_page_in_many_parts_is_served_as_their_whole(number: int, accepted: str) -> None:
+    parts = [b"part %d of the page\n" % place * 5 for place in range(number)]
+    loop = Loop()
+    loop.page = lambda ask: (200, parts, TEXT)
+    with serving(loop) as (server, _):
+        answer = fetch(server.port, fields={"Accept-Encoding": accepted})
+
+    is_packed = answer.fields.get("Content-Encoding") == "gzip"
+    assert is_packed == (accepted == "gzip" and number > 3)
+    assert answer.fields["Content-Length"] == str(len(answer.body))
+    assert (gzip.decompress(answer.body) if is_packed else answer.body) == b"".join(parts)
 
 
 def test_head_gets_the_fields_of_the_page_and_shows_no_scraper_any_figure() -> None:

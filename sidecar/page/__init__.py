@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 from pathlib import Path
 from typing import NamedTuple
+
+from ..digests import sha256
 
 _HERE = Path(__file__).parent
 
@@ -37,4 +38,4 @@ def load() -> Page:
 
 
 def _hash(content: bytes) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(content).digest()).decode()}'"
+    return f"'sha256-{base64.b64encode(sha256(content).digest()).decode()}'"
