@@ -63,8 +63,6 @@ class Exposition:
         self._begins_at_zero = begins_at_zero
         self.page_number = 0
         """How many pages there were."""
-        self._kept_bytes = 0
-        """How many bytes of finished lines are kept."""
         self._owed: set[str] = set()
         """Who was shown something as 0 on the last page."""
         self._scrapers: OrderedDict[str, int] = OrderedDict()
