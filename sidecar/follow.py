@@ -608,15 +608,24 @@ class Follower:
 
     def _check_open(self, now: float, *, has_events: bool = False) -> None:
         self._turn = (self._turn + 1) % _TURNS
-        check, turn = self._check, self._turn
-        for number, generation in enumerate(list(self._by_identity.values())):
+        number = self._turn
+        for generation in list(self._by_identity.values()):
             seen, fd = generation.seen, generation.tail.fd
-            if has_events and seen is not None and fd >= 0 and number % _TURNS != turn:
-                # a sixth of what asking for its times as well takes; the position is nobody's, all is read by `pread`
-                with contextlib.suppress(OSError):
-                    if os.lseek(fd, 0, os.SEEK_END) == seen[0]:
-                        continue
-            check(generation, now)
+            number += 1
+            # most are as they were, and there may be thousands of them
+            if seen is not None:
+                try:
+                    if has_events and fd >= 0 and number % _TURNS:
+                        # a sixth of what asking for its times takes; nobody needs the position, all is read by `pread`
+                        if os.lseek(fd, 0, os.SEEK_END) == seen[0]:
+                            continue
+                    else:
+                        status = os.fstat(fd) if fd >= 0 else os.stat(generation.path)
+                        if status.st_mtime_ns == seen[1] and status.st_size == seen[0]:
+                            continue
+                except OSError:
+                    continue
+            self._check(generation, now)
 
     def _check(self, generation: Generation, now: float) -> None:
         """See whether a file has grown, or was truncated."""
