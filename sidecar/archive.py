@@ -198,7 +198,7 @@ class Reading:
                 return
             self.read_bytes = min(tail.offset, self.file.size)
             too_long, tail.lines.too_long = tail.lines.too_long, 0
-            yield whole, too_long
+            yield bytes(whole), too_long
 
     def _packed(self) -> Iterator[tuple[bytes, int]]:
         lines = self.lines
@@ -224,7 +224,7 @@ class Reading:
                     whole = lines.whole(b"".join(parts))
                     too_long, lines.too_long = lines.too_long, 0
                     self.read_bytes = raw.tell()
-                    yield whole, too_long
+                    yield bytes(whole), too_long
 
     def proof(self) -> Proof:
         """Give the proof of the bytes on the disk that were read, so that nobody reads them again."""

@@ -68,6 +68,9 @@ Count = Callable[[Iterator[Any], Cells, tuple[str, ...]], Any]
 All are of files whose paths tell the same extra labels, which are given with the cells of those.
 """
 
+Decode = Callable[[bytes | memoryview], list[Any]]
+"""Makes a record of each object in whole lines; one of `ERRORS` where it does not fit."""
+
 
 class Batch:
     """Counts the lines of one parser; `decode` changes as the parser meets new shapes."""
@@ -89,11 +92,11 @@ class Batch:
         self._labels, self._rivals = labels, rivals
         self._version, self._epoch = 0, -1
         self._is_written = False
-        self._decode_lines: Callable[[bytes], list[Any]] = _decode_none
-        self._decode_known: Callable[[bytes], list[Any]] = _decode_none
+        self._decode_lines: Decode = _decode_none
+        self._decode_known: Decode = _decode_none
         """The same, and faster, for lines whose fields have only values as they had before."""
         self._words = Words()
-        self._narrow: Callable[[list[Any]], Callable[[bytes], list[Any]]] | None = None
+        self._narrow: Callable[[list[Any]], Decode] | None = None
         """Makes that of records."""
         self.decode: Callable[[bytes], Any] = _decode_none
         """Make a record of a line; one of `ERRORS` where it is not of a known shape."""
@@ -122,7 +125,7 @@ class Batch:
             self._write()
         return self._is_written
 
-    def records(self, whole: bytes) -> list[Any] | None:
+    def records(self, whole: bytes | memoryview) -> list[Any] | None:
         """Make a record of each object in whole lines; `None` where they are not all of known shapes."""
         try:
             return self._decode_known(whole)
@@ -194,7 +197,7 @@ class Batch:
         self._decode_lines, self.decode = decoder.decode_lines, decoder.decode
         self._decode_known = _decode_none
 
-        def narrow(records: list[Any]) -> Callable[[bytes], list[Any]]:
+        def narrow(records: list[Any]) -> Decode:
             if not self._words.learn(_columns(records, known, looked_at, taken)):
                 self._narrow = None
                 return _decode_none
@@ -206,7 +209,7 @@ class Batch:
         self._is_written = True
 
 
-def _decode_none(_: bytes) -> Any:
+def _decode_none(_: bytes | memoryview) -> Any:
     raise msgspec.DecodeError("no shape is known")
 
 
@@ -332,7 +335,8 @@ def _loop_source(
         if writer.kinds.get(chain) not in _SCALARS:
             value = f"None if {value} is None else repr({value})"
         spelling[value] = None
-    moment = _moment(writer)
+    access = _moment(writer)
+    moment = "moment" if access else ""
     first: list[str] = []
     if slices is not None:
         if "started" in table.sources:
@@ -382,6 +386,7 @@ def _loop_source(
         within = ["return record"]
     lines = [
         *writer.taking(),
+        *([f"moment = {access}"] if access else []),
         *first,
         f"raw = ({', '.join(spelling)}{',' if spelling else ''})",
         "cell = cells.get(raw)",

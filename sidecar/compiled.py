@@ -263,7 +263,8 @@ class Compiled:
             if len(inner_shape or ()) <= MAX_KEYS and self.is_due(
                 (id(takes), inner_shape), SEEN_INSIDE_BEFORE_COMPILED
             ):
-                takes[inner_shape] = self.known(table, {**known, wide: inner_shape or ()}, whole)
+                wider = {**known, wide: inner_shape or ()}
+                takes[inner_shape] = self.known(_narrowed(table, wider), wider, whole)
             return self.by_table(table, record)
 
         return take
@@ -292,6 +293,29 @@ def _may_hold_a_body(table: Table, known: Keys) -> bool:
             ):
                 return True
     return False
+
+
+def _narrowed(table: Table, known: Keys) -> Table:
+    """Give the part of a table that can be found in records of which these keys are known."""
+    sources = {
+        name: tuple(
+            take
+            for take in source
+            if isinstance(take, Const)
+            or any(is_reachable(chain, known) for chain in chains_of(take))
+        )
+        for name, source in table.sources.items()
+    }
+    return replace(table, sources={name: source for name, source in sources.items() if source})
+
+
+def is_reachable(chain: tuple[str, ...], known: Keys) -> bool:
+    """Tell whether a chain may lead somewhere, by the keys that are known."""
+    return all(
+        chain[depth] in known[chain[:depth]]
+        for depth in range(len(chain))
+        if chain[:depth] in known
+    )
 
 
 def _widest(table: Table, known: Keys) -> tuple[str, ...] | None:
@@ -404,12 +428,7 @@ class Writer:
         return name
 
     def reachable(self, chain: tuple[str, ...]) -> bool:
-        """Tell whether a chain may lead somewhere, by the keys that are known."""
-        return all(
-            chain[depth] in self.known[chain[:depth]]
-            for depth in range(len(chain))
-            if chain[:depth] in self.known
-        )
+        return is_reachable(chain, self.known)
 
     def node(self, chain: tuple[str, ...]) -> str:
         """Write, once, how an object inside the record is reached; give its name."""

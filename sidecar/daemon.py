@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("ai_sidecar")
 
-STEP_BYTES = 128 * 1024
+STEP_BYTES = 256 * 1024
 """How much of one file is read before others, and scrapes, have their turn; more would fall out of the cache."""
 DRAIN_SECONDS = 2.5
 """How long what is there is read at the end."""

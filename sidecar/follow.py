@@ -478,7 +478,7 @@ class Follower:
             if self._by_identity.get(generation.identity) is generation:
                 self._check(generation, now)
 
-    def read(self, budget_bytes: int) -> Iterator[tuple[Source, bytes, int]]:
+    def read(self, budget_bytes: int) -> Iterator[tuple[Source, bytes | memoryview, int]]:
         """Give (source, whole lines, lines too long) of each file that has grown, at most `budget_bytes` of each.
 
         Between two of them all that was given out must have been counted.

@@ -12,8 +12,11 @@ import re
 _NULS = re.compile(rb"(?:^|(?<=\n))\0+")
 
 
-def split(whole: bytes) -> list[bytes]:
-    """Give the lines of text that ends with a newline, without their newlines."""
+def split(whole: bytes | memoryview) -> list[bytes]:
+    """Give the lines of text that ends with a newline, without their newlines, and without NULs before them."""
+    whole = bytes(whole)
+    if b"\0" in whole:
+        whole = _NULS.sub(b"", whole)
     lines = whole.split(b"\n")
     lines.pop()
     return lines
@@ -22,17 +25,19 @@ def split(whole: bytes) -> list[bytes]:
 _LONG_LINE_BYTES = 4096
 
 
-def has_lines(whole: bytes, number: int) -> bool:
+def has_lines(whole: bytes | memoryview, number: int) -> bool:
     """Tell whether text is just so many lines, each with its newline."""
-    if len(whole) < number * _LONG_LINE_BYTES:
+    length = len(whole)
+    if length < number * _LONG_LINE_BYTES:
         # four times as fast as `count`, which looks at byte after byte
-        return len(whole) - len(whole.replace(b"\n", b"")) == number and whole[-1:] == b"\n"
+        return length - len(bytes(whole).replace(b"\n", b"")) == number and whole[-1:] == b"\n"
+    text: bytes | bytearray = whole if isinstance(whole, bytes) else whole.obj  # type: ignore[assignment] # a view of one
     end = 0
     for _ in range(number):
-        end = whole.find(b"\n", end) + 1
+        end = text.find(b"\n", end, length) + 1
         if not end:
             return False
-    return end == len(whole)
+    return end == length
 
 
 class LineSplitter:
@@ -53,6 +58,10 @@ class LineSplitter:
     def pending_bytes(self) -> int:
         """How many bytes of the unfinished line are kept."""
         return self._kept
+
+    def takes_whole(self, number_bytes: int) -> bool:
+        """Tell whether whole lines of so many bytes would be given out as they stand, but for NULs before them."""
+        return not self._kept and not self.dropping and number_bytes <= self._max_line_bytes
 
     def feed(self, data: bytes) -> list[bytes]:
         """Give the lines that `data` completes; an empty line stays, as `b""`.

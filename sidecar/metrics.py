@@ -44,6 +44,8 @@ FIRST_TOKEN_MS = (50, 100, 250, 500, 750, 1000, 2500, 5000, 10000, 30000, 60000)
 PER_TOKEN_MS = (1, 2.5, 5, 10, 25, 50, 75, 100, 150, 250, 500, 1000)
 BATCH_SIZES = (1, 5, 10, 25, 50, 100, 500, 1000)
 
+TO_WHOLE = 2.0**52
+"""Added to a float below 2^51, and taken away again, it rounds that to a whole number, ten times as fast as `round`."""
 _DURATION_NS = [bound * _MILLISECOND_NS for bound in DURATION_MS]
 _FIRST_TOKEN_NS = [bound * _MILLISECOND_NS for bound in FIRST_TOKEN_MS]
 _PER_TOKEN_NS = [int(bound * _MILLISECOND_NS) for bound in PER_TOKEN_MS]
@@ -567,7 +569,9 @@ class Meter:
         self._memo: dict[RawLabels, tuple[Series, Price | EllipsisType | None]] = store.memo
         """With the price that raw labels have; `...` until one was asked for."""
         self._budgets = budgets
-        self._duration_ns, self._first_token_ns = duration_bounds_ns, first_token_bounds_ns
+        # floats are compared with floats much faster than with whole numbers
+        self._duration_ns = [float(bound) for bound in duration_bounds_ns]
+        self._first_token_ns = first_token_bounds_ns
         self._choose(cost_source)
 
     def use(self, book: PriceBook, *, cost_source: str | None = None) -> None:
@@ -618,8 +622,14 @@ class Meter:
         trace_id = request.trace_id
         duration = request.duration_seconds
         if duration is not None and (self._duration_fits or 0.0 <= duration < 1e9):
-            duration_ns = int(duration * 1e9 + 0.5)
-            series.duration_ns += duration_ns
+            if duration < 1e6:
+                duration_ns = duration * 1e9 + TO_WHOLE - TO_WHOLE
+                series.more_ns = more = series.more_ns + duration_ns
+                if more > TO_WHOLE:
+                    series.carry()
+            else:
+                duration_ns = float(round(duration * 1e9))
+                series.duration_ns += int(duration_ns)
             bucket = bisect_left(self._duration_ns, duration_ns)
             counts = series.durations
             if counts is None:
@@ -629,16 +639,16 @@ class Meter:
                 exemplars = series.duration_exemplars
                 if exemplars is None:
                     exemplars = series.duration_exemplars = {}
-                exemplars[bucket] = (trace_id, duration_ns, request.timestamp)
+                exemplars[bucket] = (trace_id, int(duration_ns), request.timestamp)
         else:
-            duration_ns = -1
+            duration_ns = -1.0
         first_token = request.time_to_first_token_seconds
         if first_token is not None and 0.0 <= first_token < 1e9:
             _add_first_token(
                 series,
                 self._first_token_ns,
                 int(first_token * 1e9 + 0.5),
-                duration_ns,
+                int(duration_ns),
                 None if request.served_from_cache else request.output_tokens,
                 trace_id,
                 request.timestamp,
@@ -657,7 +667,7 @@ class Meter:
         if self._for_gen_ai:
             _add_for_gen_ai(
                 series,
-                duration_ns,
+                int(duration_ns),
                 first_token,
                 None if request.served_from_cache else request.input_tokens,
                 None if request.served_from_cache else request.output_tokens,
@@ -683,11 +693,13 @@ class Meter:
         if cost and self._from_log:
             if type(cost) is float and (self._cost_fits or cost > 0.0) and cost < 1000.0:
                 # a float with at most 15 digits is the decimal that it is written as: whole pico-dollars at once
-                pico = int(cost * 1e12 + 0.5)
+                pico = cost * 1e12 + TO_WHOLE - TO_WHOLE
                 if pico / 1e12 == cost:
-                    series.cost_pico += pico
+                    series.cost_pico = more = series.cost_pico + pico
+                    if more > TO_WHOLE:
+                        series.carry()
                     if self._has_budgets:
-                        self._spend(series, pico * PICO_DOLLAR, request.timestamp)
+                        self._spend(series, int(pico) * PICO_DOLLAR, request.timestamp)
                     return
             before = series.cost_total if self._has_budgets else 0
             if _add_logged_cost(series, cost):

@@ -257,7 +257,7 @@ class Pipeline:
             source.last_parser = None
             source.batch = None
 
-    def feed_whole(self, source: Source, whole: bytes, too_long: int = 0) -> None:
+    def feed_whole(self, source: Source, whole: bytes | memoryview, too_long: int = 0) -> None:
         """Count whole lines of one file, each with its newline: at once, where they are of known shapes."""
         batch = source.batch
         if source.wait:
@@ -273,19 +273,23 @@ class Pipeline:
             source.wait = (1 << source.waits) - 1
         self.feed(source, split(whole), too_long)
 
-    def _decoded(self, source: Source, batch: Batch, whole: bytes) -> list[Any] | None:
+    def _decoded(self, source: Source, batch: Batch, whole: bytes | memoryview) -> list[Any] | None:
         """Decode whole lines at once; `None` where not each of them is one record of a known shape."""
-        text: bytes | None = whole
+        text: bytes | memoryview | None = whole
         if source.is_cri:
             text = envelopes.cri_texts(split(whole))
         elif source.is_docker:
-            text = envelopes.docker_texts(whole)
+            text = envelopes.docker_texts(bytes(whole))
         records = batch.records(text) if text is not None else None
         # two records on one line, or one on two lines, are read the general way
         return records if records is not None and has_lines(whole, len(records)) else None
 
     def _count_records(
-        self, source: Source, batch: Batch, records: list[Any], lines: bytes | list[bytes]
+        self,
+        source: Source,
+        batch: Batch,
+        records: list[Any],
+        lines: bytes | memoryview | list[bytes],
     ) -> list[bytes]:
         """Count records of lines, those that do not fit the general way; give the lines that must wait for that."""
         # another parser may claim a line in between
@@ -300,7 +304,7 @@ class Pipeline:
             self._tally(parser, counted)
             if missed is None:
                 return []
-            if isinstance(lines, bytes):
+            if not isinstance(lines, list):
                 lines = split(lines)
             self._end(source, self._line(source, lines[at - 1]))
             done = at

@@ -133,15 +133,17 @@ class Series:
     """Everything that was counted for one label set; its count changes whenever anything of it does."""
 
     __slots__ = (
-        *(name for name in COUNTERS if name != "cost_total"),
+        *(name for name in COUNTERS if name not in ("cost_total", "duration_ns")),
         *HISTOGRAMS,
         *(name for name in GAUGES if name != "last_request"),
         *EXEMPLARS,
         "_cost_total",
+        "_duration_ns",
         "_last_request",
         "cost_pico",
         "labels",
         "last_moment",
+        "more_ns",
     )
 
     figures: ClassVar[tuple[str, ...]] = (*COUNTERS, *HISTOGRAMS, *GAUGES, *EXEMPLARS)
@@ -153,7 +155,9 @@ class Series:
     cache_read_tokens: int
     cache_write_tokens: int
     reasoning_tokens: int
-    duration_ns: int
+    _duration_ns: int
+    more_ns: float
+    """What is not in `duration_ns` yet: a whole number, which floats add up fast, and exactly below 2^53."""
     time_to_first_token_ns: int
     time_per_output_token_ns: int
     batch_size: int
@@ -163,8 +167,8 @@ class Series:
     cost_cache_write: int
     cost_audio: int
     _cost_total: int
-    cost_pico: int
-    """What the log told in whole pico-dollars and is not in `cost_total` yet: a number that is added up fast."""
+    cost_pico: float
+    """What the log told in whole pico-dollars and is not in `cost_total` yet: such a number as `more_ns`."""
     cost_rest: int
     unpriced: int
     client_cache_hits: int
@@ -194,24 +198,40 @@ class Series:
 
     def __init__(self, labels: Labels) -> None:
         self.labels = labels
-        self.cost_pico = 0
+        self.cost_pico = self.more_ns = 0.0
         self.last_moment = None
         for name in COUNTERS:
             setattr(self, name, 0)
         for name in (*HISTOGRAMS, *GAUGES, *EXEMPLARS):
             setattr(self, name, None)
 
+    def carry(self) -> None:
+        """Move what was added up as floats to where it stays exact, however much it is."""
+        self._cost_total += int(self.cost_pico) * PICO_DOLLAR
+        self._duration_ns += int(self.more_ns)
+        self.cost_pico = self.more_ns = 0.0
+
     @property
     def cost_total(self) -> int:
         """What the log told as the cost of requests, without its parts."""
         if self.cost_pico:
-            self._cost_total += self.cost_pico * PICO_DOLLAR
-            self.cost_pico = 0
+            self.carry()
         return self._cost_total
 
     @cost_total.setter
     def cost_total(self, parts: int) -> None:
-        self._cost_total, self.cost_pico = parts, 0
+        self._cost_total, self.cost_pico = parts, 0.0
+
+    @property
+    def duration_ns(self) -> int:
+        """How long all requests took of which it is told."""
+        if self.more_ns:
+            self.carry()
+        return self._duration_ns
+
+    @duration_ns.setter
+    def duration_ns(self, nanoseconds: int) -> None:
+        self._duration_ns, self.more_ns = nanoseconds, 0.0
 
     @property
     def cost(self) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import orjson
@@ -154,7 +154,7 @@ Place = tuple[int, str, At | Sum | Const]
 Find = Callable[[Record], "dict[str, Any] | None"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Table:
     """Where the fields of a request are in a record of one format.
 
@@ -177,17 +177,20 @@ class Table:
     bodies: tuple[Table, ...] = ()
     body_at: tuple[str, ...] = ()
     inside: tuple[str, ...] = ()
-    by_key: Mapping[str | None, list[Place]] = field(init=False, repr=False, compare=False)
-    """The places by the first key of their ways; by `None` those that need no record."""
 
-    def __post_init__(self) -> None:
+    @cached_property
+    def by_key(self) -> Mapping[str | None, list[Place]]:
+        """The places by the first key of their ways; by `None` those that need no record."""
         by_key: dict[str | None, list[Place]] = {}
         takes = [(name, take) for name, source in self.sources.items() for take in source]
         for order, (name, take) in enumerate(takes):
-            heads: set[str | None] = {chain[0] for chain in chains_of(take)}
+            parts = take.parts if isinstance(take, Sum) else (take,) if isinstance(take, At) else ()
+            # the ways to read a path begin with its first key, or with all of it
+            heads: set[str | None] = {part.path.partition(".")[0] for part in parts}
+            heads.update([part.path for part in parts])
             for head in heads or {None}:
                 by_key.setdefault(head, []).append((order, name, take))
-        object.__setattr__(self, "by_key", by_key)
+        return by_key
 
     @classmethod
     def from_toml(cls, name: str, mapping: Mapping[str, Any]) -> Table:

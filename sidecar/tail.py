@@ -17,6 +17,9 @@ import msgspec
 from .lines import LineSplitter
 
 CHUNK_BYTES = 256 * 1024
+_buffer = bytearray(CHUNK_BYTES)
+"""What is read passes through it: to ask the system for as much memory each time takes longer than to copy it."""
+_view = memoryview(_buffer)
 HEAD_BYTES = 1024
 TAIL_BYTES = 256
 
@@ -138,17 +141,19 @@ class Tail:
             self._beginning = beginning
         return True
 
-    def _move_on(self, data: bytes) -> None:
+    def _move_on(self, data: bytes | memoryview) -> None:
         """Take these bytes for read."""
         self.offset += len(data)
+        self.read_bytes += len(data)
         if self._head_bytes < HEAD_BYTES and self._beginning is not None:
             self._beginning += data[: HEAD_BYTES - self._head_bytes]
             self._head, self._head_bytes = digest(self._beginning), len(self._beginning)
         self._before = ((self._before or b"") + data[-TAIL_BYTES:])[-TAIL_BYTES:]
 
-    def read(self, budget_bytes: int) -> tuple[bytes, bool]:
+    def read(self, budget_bytes: int) -> tuple[bytes | memoryview, bool]:
         """Give the whole lines of at most `budget_bytes` more, and whether the end was reached.
 
+        A `memoryview` holds until the next reading of any file; in one, NULs may still stand before a line.
         Nothing is given of a file that has been truncated meanwhile, and grown beyond the position.
         """
         found: list[bytes] = []
@@ -156,21 +161,29 @@ class Tail:
         at_end = False
         while left > 0:
             try:
-                data = os.pread(self.fd, min(CHUNK_BYTES, left), self.offset)
+                size = min(CHUNK_BYTES, left)
+                count = os.preadv(self.fd, [_view[:size]], self.offset)
             except OSError:
                 if left == budget_bytes:
                     raise
                 # what came before the bad spot is given out; the next read raises
                 break
-            if not data:
+            if not count:
                 at_end = True
                 break
             # after the reading: what was truncated before it cannot pass
             if not self._knows_place():
                 break
-            left -= len(data)
+            left -= count
+            if count == size == budget_bytes and self.lines.takes_whole(size):
+                # there is more: half a line is read again, and costs less than putting its halves together
+                end = _buffer.rfind(b"\n", 0, count) + 1
+                if end:
+                    self._move_on(_view[:end])
+                    self._tail = digest(self._before or b"")
+                    return _view[:end], False
+            data = bytes(_view[:count])
             self._move_on(data)
-            self.read_bytes += len(data)
             found.append(self.lines.whole(data))
             if data[-1] == 0 and not data.strip(b"\0"):
                 left = min(left, self._skip_hole())
@@ -190,8 +203,9 @@ class Tail:
                 end = os.fstat(self.fd).st_size
             if end > self.offset:
                 # as many NULs as a proof may take
+                read_bytes = self.read_bytes
                 self._move_on(bytes(min(end - self.offset, HEAD_BYTES)))
-                self.offset = end
+                self.offset, self.read_bytes = end, read_bytes
         return CHUNK_BYTES
 
     def close(self) -> None:

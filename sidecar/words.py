@@ -45,8 +45,8 @@ class Words:
                 continue
             try:
                 values = {_value(one) for one in column}
-            except (msgspec.MsgspecError, TypeError):
-                # an object, a list, a fraction
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                # an object, a list, a fraction, no UTF-8
                 self._forget(chain, None)
                 continue
             types = {type(value) for value in values} - {type(None)}

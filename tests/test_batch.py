@@ -283,6 +283,38 @@ def test_a_users_table_is_asked_before_lines_like_its_own_are_counted_at_once(
     assert run.sidecar.health.requests == {"acme": 40, "generic": 40}
 
 
+LEARNT = text_of(*[{**LINE, "level": "info", "user": "a", "stream": True, "n": 1}] * 70)
+"""After lines of known shapes: so many that what values their fields have is learnt."""
+
+
+@pytest.mark.parametrize(
+    "value", [None, True, False, 0, 5, -1, 2**70, 1.5, "", "info", "é", "x" * 100, [], {}, "\ud800"]
+)
+@pytest.mark.parametrize("key", ["level", "user", "stream", "n", "model", "finish_reason", "ts"])
+def test_a_value_that_was_never_there_is_read_as_ever(key: str, value: Any) -> None:
+    line = {**LINE, "level": "info", "user": "a", "stream": True, "n": 1}
+    odd = text_of(*[line] * 69, {**line, key: value})
+    both(*[text_of(line, FAILED)] * SHOWN, LEARNT, odd, odd, LEARNT)
+
+
+def test_bytes_that_are_no_utf_8_may_stand_where_words_were_learnt() -> None:
+    line = {**LINE, "level": "info", "user": "a", "stream": True, "n": 1}
+    odd = LEARNT.replace(b'"info"', b'"\xff"', 1)
+    run = both(*[text_of(line)] * SHOWN, LEARNT, odd, odd, LEARNT)
+
+    assert run.sidecar.health.lines["request"] == SHOWN + 4 * 70
+
+
+def test_new_words_without_end_are_read_as_ever() -> None:
+    texts = [
+        text_of(*[{**LINE, "model": f"m{round_}", "user": f"u{round_}{n}"} for n in range(70)])
+        for round_ in range(80)
+    ]
+    run = both(*[text_of({**LINE, "user": "a"})] * SHOWN, *texts)
+
+    assert run.sidecar.health.lines["request"] == SHOWN + 80 * 70
+
+
 VALUES = st.one_of(
     st.none(),
     st.booleans(),
@@ -307,6 +339,8 @@ VALUES = st.one_of(
 def test_records_changed_at_random_are_counted_alike(changes: list[dict[str, Any]]) -> None:
     odd = [{**LINE, **change} for change in changes]
     both(*shown(), text_of(*odd), text_of(LINE, *odd, *odd, *odd, FAILED), text_of(*odd))
+    many = text_of(*[LINE] * 70, *odd)
+    both(*shown(), text_of(*[LINE] * 70), many, many)
 
 
 FILES = sorted(

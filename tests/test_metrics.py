@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -112,6 +113,26 @@ def test_logged_costs_add_up_without_any_rounding(costs: list[float | Decimal]) 
     series = counted(Request(), *[Request(cost_usd=cost) for cost in costs])
 
     assert logged(series) == sum([Fraction(str(cost)) for cost in costs], Fraction(0))
+
+
+def test_sums_stay_exact_beyond_what_floats_hold() -> None:
+    # 20 000 dollars are 2 * 10^16 pico-dollars, 20 000 000 seconds as many nanoseconds: more than 2^53
+    one = Request(cost_usd=999.999999999999, duration_seconds=999_999.999999999)
+    series = counted(*[one] * 20)
+
+    assert logged(series) == 20 * Fraction("999.999999999999")
+    assert series.duration_ns == 20 * 999_999_999_999_999
+
+
+@given(st.lists(st.floats(0, 1e9, exclude_max=True), min_size=1, max_size=30))
+def test_durations_add_up_to_the_nanosecond(durations: list[float]) -> None:
+    series = counted(*[Request(duration_seconds=one) for one in durations])
+
+    assert series.duration_ns == sum([round(one * 1e9) for one in durations])
+    assert series.durations is not None
+    bounds = [bound * 1_000_000 for bound in DURATION_MS]
+    buckets = [bisect_left(bounds, round(one * 1e9)) for one in durations]
+    assert series.durations == [buckets.count(at) for at in range(len(bounds) + 1)]
 
 
 @pytest.mark.parametrize(
