@@ -342,6 +342,7 @@ def spare_the_collector() -> None:
     """Look for circles of garbage seldom: a line leaves none, and each look costs as much as a line."""
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
+    gc.enable()
 
 
 def once(config: Config, *, version: str) -> bytes:
@@ -450,15 +451,17 @@ class Loop:
                         self._read_again()
                         next_look = now
                     if now >= next_look:
+                        sidecar.follower.look(
+                            now, by_turns=self._watch.tells_all and not self._is_look_due
+                        )
                         self._is_look_due = False
-                        sidecar.follower.look(now, has_events=self._watch.fd >= 0)
                         took = time.monotonic() - now
                         earliest_look = now + max(MIN_LOOK_SECONDS, took / LOOK_SHARE)
                         sidecar.release_quiet(now)
                         sidecar.renew_prices()
                         next_look = now + sidecar.config.poll_interval_seconds
                     else:
-                        sidecar.follower.check(now, changed if self._watch.fd >= 0 else None)
+                        sidecar.follower.check(now, changed if self._watch.tells_all else None)
                 if unread_at_start is None:
                     unread_at_start = sidecar.health.read_bytes + sidecar.follower.lag_bytes
                 if self._is_ready:

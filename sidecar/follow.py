@@ -49,8 +49,8 @@ _SETTLED_SECONDS = 2.5
 """How long a directory must not have changed for its last listing to hold: no file system's clock ticks slower."""
 _ROUND_SECONDS = 60.0
 """How often all directories are listed again whatever their times say: some file systems keep none."""
-_TURNS = 10
-"""Where there are events, a file of the size it had is looked into at every so many looks."""
+_TURNS = 5
+"""Where there are events, each file and directory is looked at in every so many looks."""
 
 
 class Generation:
@@ -59,6 +59,7 @@ class Generation:
     __slots__ = (
         "identity",
         "is_live",
+        "is_told_of",
         "last_change",
         "last_live",
         "live_path",
@@ -82,6 +83,8 @@ class Generation:
         self.source = source
         self.is_live = True
         """A followed path leads to it now."""
+        self.is_told_of = True
+        """Events tell when it changes, as far as is known."""
         self.last_live = 0
         """The number of the last look at which one did."""
         self.size = 0
@@ -333,20 +336,22 @@ class Follower:
             if not (identity in live or identity in before or identity in self._by_identity):
                 self._old_history[identity] = Old.of(path, status)
 
-    def look(self, now: float, *, has_events: bool = False) -> None:
+    def look(self, now: float, *, by_turns: bool = False) -> None:
         """Find what is new, gone, renamed, truncated or grown; `now` is monotonic seconds.
 
-        Where no name can have come, gone or changed since the last look, it costs one look at each file. Where there
-        are events for what is written, a file that has the size it had is looked into only now and then.
+        Where no name can have come, gone or changed since the last look, it costs a look at each file. Where events
+        tell of all directories and there was none of a name, files and directories may be looked at `by_turns`; a
+        file that has changed and no event told of it has a look at each time.
         """
-        if self._is_as_it_was(now):
-            self._check_open(now, has_events=has_events)
+        self._turn = (self._turn + 1) % _TURNS
+        if self._is_as_it_was(now, by_turns=by_turns):
+            self._check_open(now, by_turns=by_turns)
             if self._is_settled:
                 self._let_go(now)
                 return
         self._look_round(now)
 
-    def _is_as_it_was(self, now: float) -> bool:
+    def _is_as_it_was(self, now: float, *, by_turns: bool) -> bool:
         """Tell whether the names of all files still lead to what they led to at the last look round."""
         if not self._is_settled or now - self._looked_round >= _ROUND_SECONDS:
             return False
@@ -354,9 +359,12 @@ class Follower:
             mark = _mark_of(path)
             if mark is None or mark[:2] != identity:
                 return False
-        return all(_mark_of(path) == listed.mark for path, listed in self._listed.items()) and all(
-            _mark_of(path) == mark for path, mark in self._loose.items()
-        )
+        for number, (path, listed) in enumerate(self._listed.items(), self._turn):
+            if by_turns and number % _TURNS and path in self._directories:
+                continue
+            if _mark_of(path) != listed.mark:
+                return False
+        return all(_mark_of(path) == mark for path, mark in self._loose.items())
 
     def _look_round(self, now: float) -> None:
         """Look as if for the first time: list all directories, ask of each file who it is."""
@@ -461,6 +469,7 @@ class Follower:
             changed.update(dict.fromkeys(self._held))
         for generation in changed:
             if generation is not None and self._by_identity.get(generation.identity) is generation:
+                generation.is_told_of = True
                 self._check(generation, now)
 
     @property
@@ -606,25 +615,22 @@ class Follower:
                     continue
         return found
 
-    def _check_open(self, now: float, *, has_events: bool = False) -> None:
-        self._turn = (self._turn + 1) % _TURNS
+    def _check_open(self, now: float, *, by_turns: bool = False) -> None:
         number = self._turn
         for generation in list(self._by_identity.values()):
-            seen, fd = generation.seen, generation.tail.fd
             number += 1
+            if by_turns and generation.is_told_of and number % _TURNS:
+                continue
+            seen, fd = generation.seen, generation.tail.fd
             # most are as they were, and there may be thousands of them
             if seen is not None:
                 try:
-                    if has_events and fd >= 0 and number % _TURNS:
-                        # a sixth of what asking for its times takes; nobody needs the position, all is read by `pread`
-                        if os.lseek(fd, 0, os.SEEK_END) == seen[0]:
-                            continue
-                    else:
-                        status = os.fstat(fd) if fd >= 0 else os.stat(generation.path)
-                        if status.st_mtime_ns == seen[1] and status.st_size == seen[0]:
-                            continue
+                    status = os.fstat(fd) if fd >= 0 else os.stat(generation.path)
                 except OSError:
                     continue
+                if status.st_mtime_ns == seen[1] and status.st_size == seen[0]:
+                    continue
+                generation.is_told_of = not by_turns
             self._check(generation, now)
 
     def _check(self, generation: Generation, now: float) -> None:

@@ -85,6 +85,8 @@ class Watch:
         self._watched: dict[int, list[str]] = {}
         """The names of each directory, by the number of its watch."""
         self._has_failed = self._is_short = False
+        self.tells_all = False
+        """All directories that were asked for are watched."""
 
     def cover(self, directories: Set[str]) -> bool:
         """Watch these directories and no others; where that fails, the regular look has to do.
@@ -119,6 +121,7 @@ class Watch:
             self._libc.inotify_rm_watch(self.fd, number)
         is_more = not watched.keys() <= self._watched.keys()
         self._watched = watched
+        self.tells_all = len(numbers) == len(directories)
         return is_more
 
     def _start(self) -> None:
@@ -175,6 +178,7 @@ class Watch:
         if self.fd >= 0:
             os.close(self.fd)
         self.fd = -1
+        self.tells_all = False
         self._watched.clear()
 
 

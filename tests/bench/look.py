@@ -154,12 +154,12 @@ class Many:
         for _ in range(5):
             self.look()
 
-    def look(self, *, has_events: bool = False) -> float:
+    def look(self, *, by_turns: bool = False) -> float:
         """Do what the loop does at a look, and read; give the CPU seconds of the look."""
         self.now += 2.0
         began = time.process_time()
         follower = self.sidecar.follower
-        follower.look(self.now, has_events=has_events)
+        follower.look(self.now, by_turns=by_turns)
         self.sidecar.release_quiet(self.now)
         self.sidecar.renew_prices()
         follower.directories()
@@ -192,18 +192,18 @@ def measure_look() -> bool:
             folder = Path(name) / str(number)
             folder.mkdir()
             both.append(Many(folder, number))
-        for has_events in (False, True):
+        for by_turns in (False, True):
             costs: list[tuple[float, float]] = []
             for many in both:
                 looks, stats = [], []
                 for _ in range(4 * RUNS + 1):
                     many.grow()
-                    looks.append(many.look(has_events=has_events))
+                    looks.append(many.look(by_turns=by_turns))
                     stats.append(many.stat_seconds())
                 look, stat = statistics.median(looks) * 1e3, statistics.median(stats) * 1e3
                 costs.append((look, look - stat))
                 print(
-                    f"look at {len(many.paths):6} files of which {GROWING} grow, {'with' if has_events else 'without'}"
+                    f"look at {len(many.paths):6} files of which {GROWING} grow, {'with' if by_turns else 'without'}"
                     f" events: {look:.3f} ms, one stat each {stat:.3f} ms, beyond that {look - stat:.3f} ms",
                     flush=True,
                 )
