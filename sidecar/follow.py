@@ -206,7 +206,7 @@ class Follower:
         self.stirred: dict[Generation, None] = {}
         """Those that have changed since their owner last took them for quiet."""
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self._max_open = max(16, min(soft // 2, 4096))
+        self._max_open = max(16, min(soft // 2, 8192))
 
     @property
     def generations(self) -> list[Generation]:
