@@ -356,8 +356,7 @@ class Follower:
         if not self._is_settled or now - self._looked_round >= _ROUND_SECONDS:
             return False
         for path, identity in self._links.items():
-            mark = _mark_of(path)
-            if mark is None or mark[:2] != identity:
+            if not _leads_to(path, identity):
                 return False
         for number, (path, listed) in enumerate(self._listed.items(), self._turn):
             if by_turns and number % _TURNS and path in self._directories:
@@ -644,6 +643,11 @@ class Follower:
         seen = (status.st_size, status.st_mtime_ns)
         if seen == generation.seen:
             return
+        was_empty = not (generation.size or tail.offset) and tail.fd >= 0
+        if was_empty and status.st_size and _leads_to(generation.path, generation.identity):
+            # it may be a copy in the making: now there is something to tell it by
+            self._meet_again(generation, status, now)
+            return
         was_closed = tail.fd < 0
         if was_closed:
             if (status.st_dev, status.st_ino) != generation.identity:
@@ -670,6 +674,18 @@ class Follower:
             generation.seen = seen
         if status.st_size > tail.offset or not tail.offset:
             self._due[generation] = None
+
+    def _meet_again(self, generation: Generation, status: os.stat_result, now: float) -> None:
+        path, identity = generation.path, generation.identity
+        del self._by_identity[identity]
+        self._due.pop(generation, None)
+        self.stirred.pop(generation, None)
+        if self._decide(
+            path, identity, generation.tail.fd, status, now, is_live=generation.is_live
+        ):
+            self._by_name[_place(path)] = self._by_identity[identity]
+        else:
+            self._is_settled = False
 
     def _truncated(self, generation: Generation, now: float) -> None:
         """Begin anew on the same descriptor; what was not read may live on in a copy."""
@@ -750,7 +766,21 @@ class Follower:
         if (status.st_dev, status.st_ino) != identity:
             os.close(fd)
             return False
+        return self._decide(path, identity, fd, status, now, is_live=is_live)
+
+    def _decide(
+        self,
+        path: str,
+        identity: Identity,
+        fd: int,
+        status: os.stat_result,
+        now: float,
+        *,
+        is_live: bool,
+    ) -> bool:
+        """Do it for one that is open; where it is not followed, it is closed."""
         size = status.st_size
+        mark = (size, status.st_mtime_ns, self._orphaned)
         for index, (proof, orphan) in enumerate(self._orphans):
             if proof.holds(fd, size):
                 del self._orphans[index]
@@ -910,6 +940,11 @@ def _mark_of(path: str) -> _Mark | None:
         return _mark(os.stat(path))
     except OSError:
         return None
+
+
+def _leads_to(path: str, identity: Identity) -> bool:
+    mark = _mark_of(path)
+    return mark is not None and mark[:2] == identity
 
 
 class _Listed(NamedTuple):

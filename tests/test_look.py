@@ -232,3 +232,37 @@ def test_a_bell_rung_before_the_wait_ends_it_at_once() -> None:
     bell.clear()
     assert not bell.is_set()
     bell.wait(0)
+
+
+@pytest.mark.parametrize("is_truncated_before_the_look", [False, True])
+def test_a_copy_that_matches_the_glob_and_was_empty_when_it_was_met_is_not_counted_again(
+    tmp_path: Path, is_truncated_before_the_look: bool
+) -> None:
+    log, copy = tmp_path / "app.log", tmp_path / "app-20260101.log"
+    append(log, 1, 10)
+    run = Run(tmp_path / "*.log")
+    run.look()
+    copy.touch()
+    run.look()
+
+    copy.write_bytes(log.read_bytes())
+    if not is_truncated_before_the_look:
+        assert run.look() == 11
+    os.truncate(log, 0)
+    append(log, 100)
+    assert [run.look(), run.look()] == [111, 111]
+
+
+def test_what_was_empty_and_is_moved_out_of_sight_with_its_first_lines_is_read(
+    tmp_path: Path,
+) -> None:
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    append(logs / "app.log", 1)
+    (logs / "app-2.log").touch()
+    run = Run(logs)
+    run.look()
+
+    append(logs / "app-2.log", 10)
+    (logs / "app-2.log").rename(tmp_path / "moved")
+    assert run.look() == 11
