@@ -58,6 +58,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python tests/bench/memory.py
 	$(BIN)/python tests/bench/hostile.py
 	$(BIN)/python tests/bench/backfill.py
+	$(BIN)/python tests/bench/look.py
 
 soak: $(VENV)/.dev
 	$(BIN)/python tests/soak.py --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import io
 import json
@@ -10,7 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as package_version
@@ -24,6 +25,7 @@ from . import config as configuration
 from .config import Config, ConfigError
 
 
+@cache
 def program_version() -> str:
     """Give the version of the installed package."""
     try:
@@ -401,6 +403,8 @@ def main(context: click.Context, /, **options: Any) -> None:
         return
     _set_up_log(options["log_level"], options["log_format"])
     config = config_from(options)
+    # all that is made until the loop runs stays: nothing to collect
+    gc.disable()
     # imported late: --help and the other commands need none of it
     from . import daemon
 

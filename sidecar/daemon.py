@@ -12,7 +12,6 @@ import logging
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable
 from copy import deepcopy
@@ -34,7 +33,7 @@ from .request import Request
 from .series import Store
 from .snapshot import StateDirectory
 from .status import RENEW_SAVED_SECONDS, RENEW_SECONDS, File, Models, status
-from .watch import StandardInput, Watch
+from .watch import Bell, StandardInput, Watch
 
 if TYPE_CHECKING:
     from .push import Pusher
@@ -57,6 +56,10 @@ NEED_RESTART = (
 )  # fmt: skip
 MIN_LOOK_SECONDS = 0.02
 """How often, at the most, events make us look for new files."""
+LOOK_SHARE = 0.2
+"""How much of the time, at the most, such looks may take where there are many files."""
+REST_SECONDS = 0.01
+"""How long a file that was read to its end is left alone, unless somebody asks: its next lines are read together."""
 STDIN = "-"
 
 
@@ -257,9 +260,13 @@ class Sidecar:
 
     def release_quiet(self, now: float) -> None:
         """Count held requests of files that have been quiet for long."""
-        for generation in self.follower.generations:
-            if generation.source.held is not None and now - generation.last_change > HOLD_SECONDS:
-                self.pipeline.release(generation.source)
+        follower = self.follower
+        for generation in [*follower.stirred]:
+            if now - generation.last_change > HOLD_SECONDS:
+                if generation.source.held is not None:
+                    self.pipeline.release(generation.source)
+                if not follower.may_have_more(generation):
+                    del follower.stirred[generation]
 
     def status(self, now: float, started: float) -> bytes:
         """Give what the page for people draws from; `now` is on the monotonic clock."""
@@ -335,6 +342,7 @@ def spare_the_collector() -> None:
     """Look for circles of garbage seldom: a line leaves none, and each look costs as much as a line."""
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
+    gc.enable()
 
 
 def once(config: Config, *, version: str) -> bytes:
@@ -373,7 +381,7 @@ class Loop:
         from .server import Server, Tls, read_users
 
         self._sidecar = sidecar
-        self._woken = threading.Event()
+        self._woken = Bell()
         self._is_stopping = False
         self._is_impatient = False
         self._reload = reload
@@ -408,7 +416,7 @@ class Loop:
         self._status_seconds = renew_seconds / 2
         self._pusher = _pusher(sidecar)
         self._is_look_due = True
-        self._watch = Watch(self._file_changed)
+        self._watch = Watch()
         self._stdin = StandardInput(self._woken.set) if STDIN in config.log_paths else None
 
     def run(self) -> None:
@@ -431,32 +439,37 @@ class Loop:
         try:
             while not self._is_stopping:
                 now = self._heartbeat = time.monotonic()
+                changed, is_name_new = self._watch.take()
+                self._is_look_due |= is_name_new
                 if self._is_look_due:
                     # a name has come or gone: look round soon, but not for each name of a storm
                     next_look = min(next_look, max(now, earliest_look))
-                if self._woken.is_set() or now >= next_look or not self._is_ready:
+                if self._woken.is_set() or changed or now >= next_look or not self._is_ready:
                     self._woken.clear()
                     if self._is_reload_due:
                         self._is_reload_due = False
                         self._read_again()
                         next_look = now
                     if now >= next_look:
+                        sidecar.follower.look(
+                            now, by_turns=self._watch.tells_all and not self._is_look_due
+                        )
                         self._is_look_due = False
-                        earliest_look = now + MIN_LOOK_SECONDS
-                        sidecar.follower.look(now)
-                        self._watch.cover(sidecar.follower.directories())
+                        took = time.monotonic() - now
+                        earliest_look = now + max(MIN_LOOK_SECONDS, took / LOOK_SHARE)
                         sidecar.release_quiet(now)
                         sidecar.renew_prices()
                         next_look = now + sidecar.config.poll_interval_seconds
                     else:
-                        sidecar.follower.check(now)
+                        sidecar.follower.check(now, changed if self._watch.tells_all else None)
                 if unread_at_start is None:
                     unread_at_start = sidecar.health.read_bytes + sidecar.follower.lag_bytes
                 if self._is_ready:
                     sidecar.history.tick(time.time())
-                is_busy = sidecar.step() | self._take_standard_input()
+                is_busy = sidecar.step()
+                is_fed = self._take_standard_input()
                 if not self._is_ready and (
-                    not is_busy or sidecar.health.read_bytes >= unread_at_start
+                    not (is_busy or is_fed) or sidecar.health.read_bytes >= unread_at_start
                 ):
                     # what was there at the start is counted; a writer that never rests must not keep us waiting
                     sidecar.history.begin(time.time())
@@ -469,19 +482,21 @@ class Loop:
                     self._pusher.push(self._page_to_push())
                     next_push = now + sidecar.config.push_interval_seconds
                 self._answer()
-                if is_busy:
-                    sidecar.follower.check(now)
+                if self._is_ready:
+                    # not before, for it takes longer than reading a short log. What came before it gave no event
+                    self._is_look_due |= self._watch.cover(sidecar.follower.directories())
+                if is_busy or is_fed:
+                    if self._is_ready and not (is_fed or sidecar.follower.has_more):
+                        self._woken.wait(min(REST_SECONDS, next_look - time.monotonic()))
+                    sidecar.follower.check_read(time.monotonic())
                     continue
-                self._woken.wait(max(0.0, next_look - time.monotonic()))
+                due = min(next_look, max(now, earliest_look)) if self._is_look_due else next_look
+                self._woken.wait(due - time.monotonic(), self._watch.fd)
             self._drain()
             self._linger()
         finally:
             self._watch.stop()
             self.server.stop(1.0)
-
-    def _file_changed(self, is_look_due: bool) -> None:
-        self._is_look_due |= is_look_due
-        self._woken.set()
 
     def _signals(self) -> dict[signal.Signals, Callable[[int, FrameType | None], None]]:
         return {signal.SIGTERM: self._stop, signal.SIGINT: self._stop, signal.SIGHUP: self._hang_up}

@@ -10,18 +10,20 @@ device and inode while its descriptor is open, and by its proof (`tail.Proof`) o
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import gzip
+import math
 import os
 import re
 import resource
 import stat
+import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from functools import cache
 from operator import attrgetter
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -43,6 +45,12 @@ _IDLE_SECONDS = 60.0
 _IDLE_UNLINKED_SECONDS = 300.0
 """The same where no name leads back to it."""
 _MAX_ORPHANS = 256
+_SETTLED_SECONDS = 2.5
+"""How long a directory must not have changed for its last listing to hold: no file system's clock ticks slower."""
+_ROUND_SECONDS = 60.0
+"""How often all directories are listed again whatever their times say: some file systems keep none."""
+_TURNS = 5
+"""Where there are events, each file and directory is looked at in every so many looks."""
 
 
 class Generation:
@@ -51,6 +59,7 @@ class Generation:
     __slots__ = (
         "identity",
         "is_live",
+        "is_told_of",
         "last_change",
         "last_live",
         "live_path",
@@ -74,6 +83,8 @@ class Generation:
         self.source = source
         self.is_live = True
         """A followed path leads to it now."""
+        self.is_told_of = True
+        """Events tell when it changes, as far as is known."""
         self.last_live = 0
         """The number of the last look at which one did."""
         self.size = 0
@@ -171,8 +182,31 @@ class Follower:
         self._looks = 0
         self._is_blind = False
         """At the last look a directory could not be read: what was not seen may still be there."""
+        self._visited: set[str] = set()
+        self._is_settled = False
+        """Nothing but the names of files can make the next look find what the last one did not."""
+        self._looked_round = 0.0
+        self._listed: dict[str, _Listed] = {}
+        """All directories that were listed at the last look round."""
+        self._loose: dict[str, _Mark | None] = {}
+        """Files that were seen and are not followed, or could not be: as they were then."""
+        self._links: dict[str, Identity] = {}
+        """The followed paths that are links, and the files they led to."""
+        self._directories: Set[str] = frozenset()
+        self._by_name: dict[tuple[str, str], Generation] = {}
+        """By directory and name."""
+        self._held: list[Generation] = []
+        """Those that no followed path leads to."""
+        self._turn = 0
+        self._has_opened = False
+        self._due: dict[Generation, None] = {}
+        """Those of which there may be more to read."""
+        self._read: list[Generation] = []
+        """Those of which something was read at last."""
+        self.stirred: dict[Generation, None] = {}
+        """Those that have changed since their owner last took them for quiet."""
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self._max_open = max(16, min(soft // 2, 4096))
+        self._max_open = max(16, min(soft // 2, 8192))
 
     @property
     def generations(self) -> list[Generation]:
@@ -182,7 +216,7 @@ class Follower:
     @property
     def lag_bytes(self) -> int:
         """How many bytes of all files were not read yet."""
-        return sum(generation.lag_bytes for generation in self._by_identity.values())
+        return sum(generation.lag_bytes for generation in self._due)
 
     def dump(self) -> dict[str, Any]:
         """Give, as JSON values, what is known of every file: who it is, and how far it was counted."""
@@ -229,6 +263,7 @@ class Follower:
         # the same inode first: a copy holds the same proof
         self._orphans = waiting
         self._orphaned = len(waiting)
+        self.stirred = dict.fromkeys(generation for _, generation in waiting)
         live = self._resolve()
         there = {**self._siblings(live), **live}
         for proof, generation in waiting:
@@ -266,20 +301,26 @@ class Follower:
         generation.path, generation.identity = path, identity
         generation.size, generation.seen = size, None
         self._by_identity[identity] = generation
+        self._due[generation] = self.stirred[generation] = None
+        self._has_opened = True
 
-    def directories(self) -> set[str]:
-        """Give the directories in which something new may appear; those that are there."""
+    def directories(self) -> Set[str]:
+        """Give the directories in which something new may appear; another set after each look round."""
+        return self._directories
+
+    def _find_directories(self) -> frozenset[str]:
         found = {
-            str(Path(generation.path).parent)
+            _place(generation.path)[0]
             for generation in self._by_identity.values()
             if generation.is_live
         }
+        found.update(os.path.dirname(os.path.realpath(path)) for path in self._links)
         for pattern in self._patterns:
             root = pattern if os.path.isdir(pattern) else os.path.dirname(pattern)
             while root and glob.has_magic(root):
                 root = os.path.dirname(root)
             found.add(root or ".")
-        return {directory for directory in found if os.path.isdir(directory)}
+        return frozenset(directory for directory in found if os.path.isdir(directory))
 
     def use(self, patterns: list[str], now: float) -> None:
         """Follow other paths from now on; what is not among them any more is read to its end."""
@@ -288,16 +329,54 @@ class Follower:
             return
         before = self._siblings(self._resolve())
         self._patterns = patterns
+        self._is_settled = False
         live = self._resolve()
         # the old generations of a path that is new to us are no missed ones; those of the others may be
         for identity, (path, status) in self._siblings(live).items():
             if not (identity in live or identity in before or identity in self._by_identity):
                 self._old_history[identity] = Old.of(path, status)
 
-    def look(self, now: float) -> None:
-        """Find what is new, gone, renamed, truncated or grown; `now` is monotonic seconds."""
+    def look(self, now: float, *, by_turns: bool = False) -> None:
+        """Find what is new, gone, renamed, truncated or grown; `now` is monotonic seconds.
+
+        Where no name can have come, gone or changed since the last look, it costs a look at each file. Where events
+        tell of all directories and there was none of a name, files and directories may be looked at `by_turns`; a
+        file that has changed and no event told of it has a look at each time.
+        """
+        self._turn = (self._turn + 1) % _TURNS
+        if self._is_as_it_was(now, by_turns=by_turns):
+            self._check_open(now, by_turns=by_turns)
+            if self._is_settled:
+                self._let_go(now)
+                return
+        self._look_round(now)
+
+    def _is_as_it_was(self, now: float, *, by_turns: bool) -> bool:
+        """Tell whether the names of all files still lead to what they led to at the last look round."""
+        if not self._is_settled or now - self._looked_round >= _ROUND_SECONDS:
+            return False
+        for path, identity in self._links.items():
+            if not _leads_to(path, identity):
+                return False
+        for number, (path, listed) in enumerate(self._listed.items(), self._turn):
+            if by_turns and number % _TURNS and path in self._directories:
+                continue
+            if _mark_of(path) != listed.mark:
+                return False
+        return all(_mark_of(path) == mark for path, mark in self._loose.items())
+
+    def _look_round(self, now: float) -> None:
+        """Look as if for the first time: list all directories, ask of each file who it is."""
         self._looks += 1
+        self._looked_round = now
+        self._is_settled = True
         _family.cache_clear()
+        _real_directory.cache_clear()
+        # what changes while it is listed has to be listed again: the marks come first
+        marks = {path: _mark_of(path) for path in self._listed}
+        wall_ns = time.time_ns()
+        self._visited = set()
+        self._loose = {}
         live = self._resolve()
         self._check_open(now)
         self._is_blind = False
@@ -348,29 +427,75 @@ class Follower:
             is_gone = identity not in live and identity not in siblings
             if is_gone and generation.tail.fd < 0 and not self._is_blind:
                 self._orphan(generation)
-        self._unpack(live)
+        self._unpack()
         self._waiting = {
             identity: since
             for identity, since in self._waiting.items()
             if identity in live or identity in siblings
         }
+        self._held = [one for one in self._by_identity.values() if not one.is_live]
         self._let_go(now)
         self._is_first_look = False
+        for found in (live, siblings):
+            for identity, (path, status) in found.items():
+                if identity not in self._by_identity:
+                    self._loose[path] = _mark(status)
+        self._by_name = {_place(one.path): one for one in self._by_identity.values()}
+        for path, identity in self._links.items():
+            if identity in self._by_identity:
+                self._by_name[_place(os.path.realpath(path))] = self._by_identity[identity]
+        self._directories = self._find_directories()
+        self._listed = {
+            path: self._listed.get(path, _Listed()).again(marks.get(path), now, wall_ns)
+            if path in marks
+            else _Listed(_mark_of(path), now)
+            for path in self._visited
+        }
+        self._is_settled &= not (self._is_blind or self._waiting) and all(
+            listed.is_settled for listed in self._listed.values()
+        )
         self._health.files = len(live)
         self._health.unreadable_files = len(self._refused)
 
-    def check(self, now: float) -> None:
-        """Look only at the files that are open: have they grown?"""
-        self._check_open(now)
+    def check(self, now: float, names: Iterable[tuple[str, str]] | None = None) -> None:
+        """Look only at the files that are open: have they grown? Where `names` (directory, name) have changed, at those."""
+        if names is None:
+            self._check_open(now)
+            return
+        changed = dict.fromkeys(self._by_name.get(name) for name in names)
+        if None in changed:
+            # renamed since it was looked at
+            changed.update(dict.fromkeys(self._held))
+        for generation in changed:
+            if generation is not None and self._by_identity.get(generation.identity) is generation:
+                generation.is_told_of = True
+                self._check(generation, now)
+
+    @property
+    def has_more(self) -> bool:
+        """Whether some file was not read to its end."""
+        return bool(self._due)
+
+    def may_have_more(self, generation: Generation) -> bool:
+        """Tell whether a file was not read to its end."""
+        return generation in self._due
+
+    def check_read(self, now: float) -> None:
+        """Look at the files of which something was read at last."""
+        for generation in self._read:
+            if self._by_identity.get(generation.identity) is generation:
+                self._check(generation, now)
 
     def read(self, budget_bytes: int) -> Iterator[tuple[Source, bytes | memoryview, int]]:
         """Give (source, whole lines, lines too long) of each file that has grown, at most `budget_bytes` of each.
 
         Between two of them all that was given out must have been counted.
         """
-        for generation in list(self._by_identity.values()):
+        self._read.clear()
+        for generation in list(self._due):
             tail = generation.tail
             if tail.fd < 0 or (generation.size <= tail.offset and tail.offset):
+                del self._due[generation]
                 continue
             status = os.fstat(tail.fd)
             if generation.predecessor is not None:
@@ -388,10 +513,12 @@ class Follower:
                 # one that is shorter now has to be looked into
                 is_whole = status.st_size >= tail.offset
                 generation.seen = (status.st_size, status.st_mtime_ns) if is_whole else None
+                del self._due[generation]
             too_long, tail.lines.too_long = tail.lines.too_long, 0
             read_bytes, tail.read_bytes = tail.read_bytes, 0
             self._health.read_bytes += read_bytes
             if read_bytes:
+                self._read.append(generation)
                 if generation.predecessor is not None:
                     generation.source.follow(generation.predecessor[0].source)
                     generation.predecessor = None
@@ -404,20 +531,27 @@ class Follower:
             self._finish(generation.source, generation.tail.lines.finish())
             generation.tail.close()
         self._by_identity.clear()
+        self._due.clear()
+        self._is_settled = False
 
     def _resolve(self) -> dict[Identity, tuple[str, os.stat_result]]:
         found: dict[Identity, tuple[str, os.stat_result]] = {}
         refused: set[str] = set()
+        links: dict[str, Identity] = {}
         for path in self.paths():
             try:
                 status = os.stat(path)
             except OSError as error:
                 if isinstance(error, PermissionError):
                     refused.add(path)
+                self._loose[path] = None
                 continue
             if stat.S_ISREG(status.st_mode):
-                found.setdefault((status.st_dev, status.st_ino), (path, status))
-        self._refused = refused
+                identity = status.st_dev, status.st_ino
+                found.setdefault(identity, (path, status))
+                if os.path.islink(path):
+                    links[path] = identity
+        self._refused, self._links = refused, links
         return found
 
     def paths(self) -> Iterator[str]:
@@ -425,12 +559,14 @@ class Follower:
         for pattern in self._patterns:
             if os.path.isdir(pattern):
                 for directory, _, names in os.walk(pattern, followlinks=True):
+                    self._visited.add(directory)
                     if directory.count(os.sep) - pattern.count(os.sep) > 32:
                         continue  # a loop of links
                     for name in sorted(names):
                         if name.endswith(LOG_SUFFIXES):
                             yield os.path.join(directory, name)
             elif glob.has_magic(pattern) and not os.path.exists(pattern):
+                self._visited.update(_listed_by(pattern))
                 try:
                     yield from sorted(glob.glob(pattern, recursive=True))
                 except OSError:
@@ -452,12 +588,13 @@ class Follower:
             if not glob.has_magic(pattern) and not os.path.isdir(pattern)
         )
         for path in paths:
-            for name in {path, os.path.realpath(path)}:
+            for name in {path, _real_path(path)}:
                 directory, base = os.path.split(name)
                 names.setdefault(directory or ".", set()).add(base)
+        self._visited.update(names)
         found: dict[Identity, tuple[str, os.stat_result]] = {}
         for directory, bases in names.items():
-            rotated = re.compile("|".join(rotated_names(base) for base in bases))
+            rotated = Rotated(bases)
             try:
                 entries = list(os.scandir(directory))
             except FileNotFoundError:
@@ -467,7 +604,7 @@ class Follower:
                 continue
             for entry in entries:
                 name = entry.name
-                if name.endswith(_PACKED_SUFFIXES) or not rotated.match(name):
+                if name.endswith(_PACKED_SUFFIXES) or not rotated.has(name):
                     continue
                 try:
                     if entry.is_file(follow_symlinks=False):
@@ -477,40 +614,78 @@ class Follower:
                     continue
         return found
 
-    def _check_open(self, now: float) -> None:
+    def _check_open(self, now: float, *, by_turns: bool = False) -> None:
+        number = self._turn
         for generation in list(self._by_identity.values()):
-            tail = generation.tail
-            try:
-                status = os.fstat(tail.fd) if tail.fd >= 0 else os.stat(generation.path)
-            except OSError:
-                # the next look tells whether it is gone, or has another name
+            number += 1
+            if by_turns and generation.is_told_of and number % _TURNS:
                 continue
-            seen = (status.st_size, status.st_mtime_ns)
-            if seen == generation.seen:
-                continue
-            was_closed = tail.fd < 0
-            if was_closed:
-                if (status.st_dev, status.st_ino) != generation.identity:
+            seen, fd = generation.seen, generation.tail.fd
+            # most are as they were, and there may be thousands of them
+            if seen is not None:
+                try:
+                    status = os.fstat(fd) if fd >= 0 else os.stat(generation.path)
+                except OSError:
                     continue
-                if not self._reopen(generation):
+                if status.st_mtime_ns == seen[1] and status.st_size == seen[0]:
                     continue
-            try:
-                is_truncated = tail.is_truncated(status.st_size)
-            except OSError:
-                self._give_up(generation, status)
-                continue
-            if was_closed and (is_truncated or not tail.offset):
-                # nothing proves it: its number may have come back for any file, and the next look tells for which
-                self._orphan(generation)
-                continue
-            if is_truncated:
-                self._truncated(generation, now)
-                continue
-            if generation.size != status.st_size:
-                generation.last_change = now
-            generation.size = status.st_size
-            if status.st_size == tail.offset:
-                generation.seen = seen
+                generation.is_told_of = not by_turns
+            self._check(generation, now)
+
+    def _check(self, generation: Generation, now: float) -> None:
+        """See whether a file has grown, or was truncated."""
+        tail = generation.tail
+        try:
+            status = os.fstat(tail.fd) if tail.fd >= 0 else os.stat(generation.path)
+        except OSError:
+            # the next look tells whether it is gone, or has another name
+            return
+        seen = (status.st_size, status.st_mtime_ns)
+        if seen == generation.seen:
+            return
+        was_empty = not (generation.size or tail.offset) and tail.fd >= 0
+        if was_empty and status.st_size and _leads_to(generation.path, generation.identity):
+            # it may be a copy in the making: now there is something to tell it by
+            self._meet_again(generation, status, now)
+            return
+        was_closed = tail.fd < 0
+        if was_closed:
+            if (status.st_dev, status.st_ino) != generation.identity:
+                return
+            if not self._reopen(generation):
+                return
+        try:
+            is_truncated = tail.is_truncated(status.st_size)
+        except OSError:
+            self._give_up(generation, status)
+            return
+        if was_closed and (is_truncated or not tail.offset):
+            # nothing proves it: its number may have come back for any file, and the next look tells for which
+            self._orphan(generation)
+            return
+        if is_truncated:
+            self._truncated(generation, now)
+            return
+        if generation.size != status.st_size:
+            generation.last_change = now
+            self.stirred[generation] = None
+        generation.size = status.st_size
+        if status.st_size == tail.offset:
+            generation.seen = seen
+        if status.st_size > tail.offset or not tail.offset:
+            self._due[generation] = None
+
+    def _meet_again(self, generation: Generation, status: os.stat_result, now: float) -> None:
+        path, identity = generation.path, generation.identity
+        del self._by_identity[identity]
+        self._due.pop(generation, None)
+        self.stirred.pop(generation, None)
+        if self._decide(
+            path, identity, generation.tail.fd, status, now, is_live=generation.is_live
+        ):
+            self._by_name[_place(path)] = self._by_identity[identity]
+        else:
+            self._is_settled = False
 
     def _truncated(self, generation: Generation, now: float) -> None:
         """Begin anew on the same descriptor; what was not read may live on in a copy."""
@@ -521,12 +696,17 @@ class Follower:
 
     def _give_up(self, generation: Generation, status: os.stat_result) -> None:
         del self._by_identity[generation.identity]
+        self._due.pop(generation, None)
+        self._is_settled = False
         self._copies[generation.identity] = (status.st_size, status.st_mtime_ns, self._orphaned)
         self._refused.add(generation.path)
         generation.tail.close()
 
     def _orphan(self, generation: Generation) -> None:
         del self._by_identity[generation.identity]
+        self._due.pop(generation, None)
+        # it may be found again under any name
+        self._is_settled = False
         proof = generation.tail.proof
         generation.unread = generation.tail.lines.pending_bytes
         generation.tail.close()
@@ -546,6 +726,8 @@ class Follower:
         generation.is_live, generation.last_live = is_live, self._looks
         generation.size = os.fstat(fd).st_size
         self._by_identity[identity] = generation
+        self._due[generation] = self.stirred[generation] = None
+        self._has_opened = True
         return generation
 
     def _reopen(self, generation: Generation) -> bool:
@@ -560,6 +742,7 @@ class Follower:
             os.close(fd)
             return False
         generation.tail.fd = fd
+        self._has_opened = True
         return True
 
     def _meet(
@@ -572,9 +755,10 @@ class Follower:
             return False
         try:
             opened = open_regular(path)
-        except OSError:
+        except OSError as error:
             # too many open files, no permission yet: later
             self._refused.add(path)
+            self._is_settled &= error.errno not in (errno.EMFILE, errno.ENFILE)
             return False
         if opened is None:
             return False
@@ -582,7 +766,21 @@ class Follower:
         if (status.st_dev, status.st_ino) != identity:
             os.close(fd)
             return False
+        return self._decide(path, identity, fd, status, now, is_live=is_live)
+
+    def _decide(
+        self,
+        path: str,
+        identity: Identity,
+        fd: int,
+        status: os.stat_result,
+        now: float,
+        *,
+        is_live: bool,
+    ) -> bool:
+        """Do it for one that is open; where it is not followed, it is closed."""
         size = status.st_size
+        mark = (size, status.st_mtime_ns, self._orphaned)
         for index, (proof, orphan) in enumerate(self._orphans):
             if proof.holds(fd, size):
                 del self._orphans[index]
@@ -633,9 +831,10 @@ class Follower:
         if last is None or last.tail.fd < 0:
             return None
         last.size = os.fstat(last.tail.fd).st_size
+        self._due[last] = None
         return last, last.size
 
-    def _unpack(self, live: dict[Identity, tuple[str, os.stat_result]]) -> None:
+    def _unpack(self) -> None:
         """Read the rest of a generation that lives on only as its `.gz`, all of it in one step."""
         packed: dict[str, tuple[int, int]] = {}
         for directory in {
@@ -647,9 +846,11 @@ class Follower:
                 continue
             for entry in entries:
                 try:
-                    mark = (entry.stat().st_size, self._orphaned)
+                    status = entry.stat()
                 except OSError:
                     continue
+                mark = (status.st_size, self._orphaned)
+                self._loose[entry.path] = _mark(status)
                 packed[entry.path] = mark
                 if self._packed.get(entry.path) == mark:
                     continue
@@ -688,12 +889,9 @@ class Follower:
 
     def _let_go(self, now: float) -> None:
         """Close what has been rotated away and idle for long, and what is too much to hold open."""
-        open_ones = [
-            generation for generation in self._by_identity.values() if generation.tail.fd >= 0
-        ]
         held = 0
-        for generation in open_ones:
-            if generation.is_live or generation.lag_bytes:
+        for generation in self._held:
+            if generation.tail.fd < 0 or generation.lag_bytes:
                 continue
             status = os.fstat(generation.tail.fd)
             held += 1
@@ -701,20 +899,98 @@ class Follower:
             if idle > (_IDLE_SECONDS if status.st_nlink else _IDLE_UNLINKED_SECONDS):
                 self._finish(generation.source, generation.tail.lines.finish())
                 generation.tail.close()
+                self._is_settled = False
                 if not status.st_nlink:
                     del self._by_identity[generation.identity]
         self._health.held_files = held
+        if self._has_opened:
+            self._has_opened = False
+            self._close_surplus()
+
+    def _close_surplus(self) -> None:
+        open_ones = [one for one in self._by_identity.values() if one.tail.fd >= 0]
         surplus = len(open_ones) - self._max_open
-        if surplus > 0:
-            for generation in sorted(
-                open_ones, key=lambda one: (one.lag_bytes > 0, one.last_change)
-            )[:surplus]:
-                if (
-                    not generation.lag_bytes
-                    and generation.tail.fd >= 0
-                    and not generation.tail.lines.pending_bytes
-                ):
-                    generation.tail.close()
+        if surplus <= 0:
+            return
+        open_ones.sort(key=lambda one: (one.lag_bytes > 0, one.last_change))
+        for generation in open_ones[:surplus]:
+            if generation.lag_bytes or generation.tail.lines.pending_bytes:
+                # what is read now may be closed later
+                self._has_opened = True
+            else:
+                generation.tail.close()
+
+
+_Mark = tuple[int, int, int, int, int]
+"""Device, inode, size, mtime and ctime (ns): what stays of a file or directory that nobody changes."""
+
+
+def _mark(status: os.stat_result) -> _Mark:
+    return (
+        status.st_dev,
+        status.st_ino,
+        status.st_size,
+        status.st_mtime_ns,
+        status.st_ctime_ns,
+    )
+
+
+def _mark_of(path: str) -> _Mark | None:
+    try:
+        return _mark(os.stat(path))
+    except OSError:
+        return None
+
+
+def _leads_to(path: str, identity: Identity) -> bool:
+    mark = _mark_of(path)
+    return mark is not None and mark[:2] == identity
+
+
+class _Listed(NamedTuple):
+    """A directory when it was last listed, and whether that listing holds while its mark does.
+
+    The first listing after a change may have come in the same tick of the file system's clock as another change.
+    """
+
+    mark: _Mark | None = None
+    since: float = math.inf
+    is_settled: bool = False
+
+    def again(self, mark: _Mark | None, now: float, wall_ns: int) -> _Listed:
+        """Tell of a listing that was begun when it had this mark."""
+        if mark != self.mark:
+            return _Listed(mark, now)
+        is_old = mark is None or wall_ns - mark[3] >= _SETTLED_SECONDS * 1e9
+        return _Listed(mark, self.since, is_old and now - self.since >= _SETTLED_SECONDS)
+
+
+def _place(path: str) -> tuple[str, str]:
+    directory, name = os.path.split(path)
+    return directory or ".", name
+
+
+def _listed_by(pattern: str) -> Iterator[str]:
+    """Give the directories whose names decide what a glob finds."""
+    directory = pattern if "**" in os.path.basename(pattern) else os.path.dirname(pattern)
+    while glob.has_magic(directory):
+        for found in glob.iglob(os.path.join(directory, ""), recursive=True):
+            yield found.rstrip(os.sep) or os.sep
+        directory = os.path.dirname(directory)
+    yield directory or "."
+
+
+@cache
+def _real_directory(path: str) -> str:
+    return os.path.realpath(path)
+
+
+def _real_path(path: str) -> str:
+    """Do what `os.path.realpath` does; directories are resolved once in a look."""
+    directory, name = os.path.split(path)
+    if name in ("", ".", "..") or os.path.islink(path):
+        return os.path.realpath(path)
+    return os.path.join(_real_directory(directory), name)
 
 
 _DIFFERENT, _BEGINNING, _UNDECIDED, _COPY = range(4)
@@ -758,7 +1034,7 @@ def _are_related(path: str, other: str) -> bool:
 @cache
 def _family(path: str) -> tuple[str, str]:
     # each is asked for as often as there are others; it holds for one look, for links may be led elsewhere
-    directory, name = os.path.split(os.path.realpath(path))
+    directory, name = os.path.split(_real_path(path))
     return directory, re.split(r"[.\-_]", name, maxsplit=1)[0]
 
 
@@ -769,6 +1045,34 @@ def rotated_names(base: str) -> str:
     if dot and stem:
         pattern += "|" + re.escape(stem) + r"[.\-_]\d.*" + re.escape(dot + suffix) + r"\Z"
     return pattern
+
+
+class Rotated:
+    """The names that any of many files get when they are rotated: what `rotated_names` matches, for all at once."""
+
+    def __init__(self, bases: Iterable[str]) -> None:
+        self._bases = frozenset(bases)
+        self._suffixes: dict[str, set[str]] = {}
+        for base in self._bases:
+            stem, dot, suffix = base.rpartition(".")
+            if dot and stem:
+                self._suffixes.setdefault(stem, set()).add(dot + suffix)
+
+    def has(self, name: str) -> bool:
+        """Tell whether a name is one of them."""
+        for found in _SEPARATOR.finditer(name):
+            beginning, rest = name[: found.start()], name[found.end() :]
+            if beginning in self._bases and rest and "\n" not in rest:
+                return True
+            if beginning in self._suffixes and rest[:1].isdecimal():
+                for suffix in self._suffixes[beginning]:
+                    middle = rest[1:].removesuffix(suffix)
+                    if len(middle) < len(rest) - 1 and "\n" not in middle:
+                        return True
+        return False
+
+
+_SEPARATOR = re.compile(r"[.\-_]")
 
 
 def _after_last_newline(fd: int, size: int) -> int:

@@ -69,6 +69,8 @@ def load(names: Iterable[str], tables: Mapping[str, Parser]) -> list[Installed]:
             known = ", ".join(["auto", *tables, *sorted(there)])
             raise ValueError(f"--parser: expected one of {known}, got {name!r}")
     loaded: list[tuple[int, Installed]] = []
+    # a package's name is read out of its metadata each time it is asked for
+    names_of_packages: dict[int, str] = {}
     for name in dict.fromkeys(order):
         if name in tables:
             loaded.append((-1, Installed(name, tables[name], is_users_table=True)))
@@ -83,7 +85,9 @@ def load(names: Iterable[str], tables: Mapping[str, Parser]) -> list[Installed]:
             continue
         rank = getattr(parser, "rank", 0)
         dist = there[name].dist
-        is_ours = dist is not None and dist.name == "ai-sidecar"
+        if dist is not None and id(dist) not in names_of_packages:
+            names_of_packages[id(dist)] = dist.name
+        is_ours = names_of_packages.get(id(dist)) == "ai-sidecar"
         loaded.append((rank, Installed(name, parser, rank <= 0, is_ours)))
     if "auto" in names:
         loaded.sort(key=lambda one: one[0])
