@@ -19,7 +19,7 @@ from dataclasses import replace
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from . import plugins, snapshot
+from . import malloc, plugins, snapshot
 from .budgets import Budgets
 from .config import Config, ConfigError
 from .exposition import Exposition
@@ -350,6 +350,7 @@ def once(config: Config, *, version: str) -> bytes:
     sidecar = Sidecar(config, version=version)
     pusher = _pusher(sidecar)
     spare_the_collector()
+    malloc.settle()
     sidecar.read_all()
     page = sidecar.exposition.page("text/plain", None)[0]
     if pusher is not None:
@@ -625,4 +626,5 @@ def run(config: Config, *, version: str, reload: Callable[[], Config] | None = N
     """
     loop = Loop(Sidecar(config, version=version), reload)
     spare_the_collector()
+    malloc.settle()
     loop.run()

@@ -50,7 +50,9 @@ _SETTLED_SECONDS = 2.5
 _ROUND_SECONDS = 60.0
 """How often all directories are listed again whatever their times say: some file systems keep none."""
 _TURNS = 5
-"""Where there are events, each file and directory is looked at in every so many looks."""
+"""Where there are events, each file is looked at in every so many looks: where they are silent it is only read later."""
+_DIRECTORY_TURNS = 2
+"""The same for each directory: of a name that came and went in between nobody would know."""
 
 
 class Generation:
@@ -343,7 +345,7 @@ class Follower:
         tell of all directories and there was none of a name, files and directories may be looked at `by_turns`; a
         file that has changed and no event told of it has a look at each time.
         """
-        self._turn = (self._turn + 1) % _TURNS
+        self._turn += 1
         if self._is_as_it_was(now, by_turns=by_turns):
             self._check_open(now, by_turns=by_turns)
             if self._is_settled:
@@ -359,7 +361,7 @@ class Follower:
             if not _leads_to(path, identity):
                 return False
         for number, (path, listed) in enumerate(self._listed.items(), self._turn):
-            if by_turns and number % _TURNS and path in self._directories:
+            if by_turns and number % _DIRECTORY_TURNS and path in self._directories:
                 continue
             if _mark_of(path) != listed.mark:
                 return False
