@@ -58,7 +58,7 @@ MAX_SHAPES = 128
 SEEN_BEFORE_COMPILED = 4
 """A shape that comes less often is not worth the millisecond that writing its function takes."""
 SEEN_INSIDE_BEFORE_COMPILED = 2
-"""The same for an object in records whose own keys have come so often."""
+"""The same for an object in records whose own keys have come so often; the first that it is there is worth it at once."""
 REFUSED_BEFORE_FORGOTTEN = 20_000
 """How often a shape must find no room before all are forgotten: to compile them again costs less than that did."""
 MAX_KEYS = 256
@@ -261,7 +261,7 @@ class Compiled:
                 self.leaf = found
                 return found(record)
             if len(inner_shape or ()) <= MAX_KEYS and self.is_due(
-                (id(takes), inner_shape), SEEN_INSIDE_BEFORE_COMPILED
+                (id(takes), inner_shape), SEEN_INSIDE_BEFORE_COMPILED if takes else 1
             ):
                 wider = {**known, wide: inner_shape or ()}
                 takes[inner_shape] = self.known(_narrowed(table, wider), wider, whole)
