@@ -17,7 +17,16 @@ from typing import Any
 import msgspec
 
 from . import fields, fold, metrics
-from .compiled import KIND_OF_READ, Compiled, Keys, Kinds, Writer, may_be_a_member, may_claim
+from .compiled import (
+    KIND_OF_READ,
+    Compiled,
+    Keys,
+    Kinds,
+    Writer,
+    may_be_a_member,
+    may_claim,
+    narrowed,
+)
 from .metrics import Meter
 from .periods import Slices
 from .prices import Price
@@ -154,6 +163,7 @@ class Batch:
         if union is None:
             return
         known, seen = union
+        table = narrowed(table, known)
         kinds = _kinds(table, known, seen)
         finder = Writer(table, known, kinds)
         find_source = finder.source(gives_found=True)

@@ -57,6 +57,8 @@ MAX_SHAPES = 128
 """Functions kept for one parser; the shapes that come after are read by the tables themselves."""
 SEEN_BEFORE_COMPILED = 4
 """A shape that comes less often is not worth the millisecond that writing its function takes."""
+DECLINED_BEFORE_COMPILED = 64
+"""The same for one whose records are not of the table's format: that is soon told without a function."""
 SEEN_INSIDE_BEFORE_COMPILED = 2
 """The same for an object in records whose own keys have come so often; the first that it is there is worth it at once."""
 REFUSED_BEFORE_FORGOTTEN = 20_000
@@ -196,11 +198,12 @@ class Compiled:
         return True
 
     def first(self, record: Record) -> Any:
+        is_claimed = any(table.claims(record) for table in self.tables)
         if len(record) <= MAX_KEYS:
             shape = tuple(record)
-            if self.is_due(shape):
+            if self.is_due(shape, SEEN_BEFORE_COMPILED if is_claimed else DECLINED_BEFORE_COMPILED):
                 self.takes[shape] = self.of_shape(shape)
-        return self.general(record)
+        return self.general(record) if is_claimed else None
 
     def of_shape(self, shape: tuple[str, ...]) -> Take:
         """Give the function for records with these keys: of the tables that may claim them, each in turn."""
@@ -264,7 +267,7 @@ class Compiled:
                 (id(takes), inner_shape), SEEN_INSIDE_BEFORE_COMPILED if takes else 1
             ):
                 wider = {**known, wide: inner_shape or ()}
-                takes[inner_shape] = self.known(_narrowed(table, wider), wider, whole)
+                takes[inner_shape] = self.known(narrowed(table, wider), wider, whole)
             return self.by_table(table, record)
 
         return take
@@ -295,7 +298,7 @@ def _may_hold_a_body(table: Table, known: Keys) -> bool:
     return False
 
 
-def _narrowed(table: Table, known: Keys) -> Table:
+def narrowed(table: Table, known: Keys) -> Table:
     """Give the part of a table that can be found in records of which these keys are known."""
     sources = {
         name: tuple(

@@ -8,6 +8,7 @@ the places are tried that can be there: what a hand-written parser would do. Bot
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -181,16 +182,22 @@ class Table:
     @cached_property
     def by_key(self) -> Mapping[str | None, list[Place]]:
         """The places by the first key of their ways; by `None` those that need no record."""
-        by_key: dict[str | None, list[Place]] = {}
+        by_key: defaultdict[str | None, list[Place]] = defaultdict(list)
         takes = [(name, take) for name, source in self.sources.items() for take in source]
         for order, (name, take) in enumerate(takes):
-            parts = take.parts if isinstance(take, Sum) else (take,) if isinstance(take, At) else ()
-            # the ways to read a path begin with its first key, or with all of it
-            heads: set[str | None] = {part.path.partition(".")[0] for part in parts}
-            heads.update([part.path for part in parts])
-            for head in heads or {None}:
-                by_key.setdefault(head, []).append((order, name, take))
-        return by_key
+            place = (order, name, take)
+            if type(take) is At:
+                # the ways to read a path begin with its first key, or with all of it
+                path = take.path
+                first = path.partition(".")[0]
+                by_key[first].append(place)
+                if first != path:
+                    by_key[path].append(place)
+            else:
+                heads: set[str | None] = {chain[0] for chain in chains_of(take)}
+                for head in heads or {None}:
+                    by_key[head].append(place)
+        return dict(by_key)
 
     @classmethod
     def from_toml(cls, name: str, mapping: Mapping[str, Any]) -> Table:
