@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 PEERS = Path(__file__).parents[3] / "shared" / "bench"
-SIZES = {"compact": 200_000, "big": 12_000, "noisy": 200_000, "cri": 100_000, "docker": 100_000}
+SIZES = {"compact": 400_000, "big": 20_000, "noisy": 200_000, "cri": 200_000, "docker": 200_000}
 
 
 def cpu_seconds(command: list[str]) -> tuple[float, float, int]:
