@@ -666,12 +666,18 @@ class Pipeline:
 
     def _record(self, source: Source, record: Record, depth: int) -> str | None:
         """Ask the parsers, then open what is inside; `None` where nobody claims any of it."""
-        parsers = self._parsers
-        last, places = source.last_parser, self._places(record)
-        result = self._ask(source, last, record) if last is not None and last in places else None
+        parsers, last = self._parsers, source.last_parser
+        places, wanted = self._may_want(record)
+        result = None
+        if (
+            last is not None
+            and last in places
+            and (last not in wanted or may_be_of(wanted[last], record))
+        ):
+            result = self._ask(source, last, record)
         if result is None:
             for place in places:
-                if place != last:
+                if place != last and (place not in wanted or may_be_of(wanted[place], record)):
                     installed = parsers[place]
                     result = self._ask(source, place, record)
                     if result is not None:
@@ -691,10 +697,10 @@ class Pipeline:
                     return result
         return None
 
-    def _places(self, record: Record) -> Sequence[int]:
-        """Give who may claim a record, by its keys, and by what stands there."""
+    def _may_want(self, record: Record) -> Asked:
+        """Give who may claim a record by its keys, and what must stand there for some of them."""
         if len(record) > MAX_KEYS:
-            return range(len(self._parsers))
+            return range(len(self._parsers)), {}
         shape = tuple(record)
         asked = self._asked.get(shape)
         if asked is None:
@@ -702,7 +708,7 @@ class Pipeline:
             places = [
                 place for place, installed in enumerate(self._parsers) if _may_want(installed, keys)
             ]
-            wanted = {
+            wanted: Mapping[int, Mapping[str, Kind]] = {
                 place: theirs
                 for place in places
                 if isinstance(theirs := _keys(self._parsers[place]), Mapping)
@@ -710,12 +716,7 @@ class Pipeline:
             if len(self._asked) >= MAX_SHAPES:
                 self._asked.clear()
             asked = self._asked[shape] = places, wanted
-        places, wanted = asked
-        if not wanted:
-            return places
-        return [
-            place for place in places if place not in wanted or may_be_of(wanted[place], record)
-        ]
+        return asked
 
     def _outline(self, line: bytes) -> bytes | None:
         """Give the outline of a line that nobody can claim, whatever its values are; else `None`."""
@@ -883,7 +884,7 @@ Kind = type | Set[str] | Callable[[Any], bool]
 """What stands at a key of a parser's: a value of a type, one of some texts, or whatever a function says yes to."""
 _KINDS_OF_OUTLINES = (object, dict, list, str, bool, type(None))
 """Kinds that all values at one place of an outline have, or none of them; a number may be whole or not."""
-Asked = tuple[list[int], dict[int, Mapping[str, Kind]]]
+Asked = tuple[Sequence[int], Mapping[int, Mapping[str, Kind]]]
 """Who may claim records of one shape, and of those who tell what must stand at their keys, that."""
 
 

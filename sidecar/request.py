@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any, Protocol
 
 import msgspec
+from msgspec.structs import astuple
 
 Record = dict[str, Any]
 """One decoded JSON object of a log."""
@@ -85,25 +86,38 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 
 
+_MAX_TYPES = 256
+_numbers_of: dict[tuple[type, ...], tuple[int, ...]] = {}
+"""For the types of a request's fields, all good: which fields are numbers."""
+
+
 def checked(requests: Sequence[Request]) -> Sequence[Request]:
     """Give the requests of a parser that is not ours; TypeError names the field that is not what it should be."""
     for request in requests:
         if type(request) is not Request:
             raise TypeError(f"expected a Request, got {type(request).__name__}")
-        for name in Request.__struct_fields__:
-            value = getattr(request, name)
-            allowed = _TYPES.get(name, (int, type(None)))
-            if type(value) not in allowed:
-                raise TypeError(
-                    f"{name}: expected {' or '.join([one.__name__ for one in allowed])}, got {type(value).__name__}"
-                )
-            if (
-                allowed is not _TYPES["final"]
-                and isinstance(value, (int, float))
-                and not 0 <= value < 2**63
-            ):
+        values = astuple(request)
+        types = tuple(map(type, values))
+        numbers = _numbers_of.get(types)
+        if numbers is None:
+            numbers = _numbers_of[types] = _numbers(types)
+        for place in numbers:
+            if not 0 <= values[place] < 2**63:
+                name = Request.__struct_fields__[place]
                 raise TypeError(f"{name}: expected a number that is not negative and under 2**63")
     return requests
+
+
+def _numbers(types: tuple[type, ...]) -> tuple[int, ...]:
+    for name, kind in zip(Request.__struct_fields__, types, strict=True):
+        allowed = _TYPES.get(name, (int, type(None)))
+        if kind not in allowed:
+            raise TypeError(
+                f"{name}: expected {' or '.join([one.__name__ for one in allowed])}, got {kind.__name__}"
+            )
+    if len(_numbers_of) >= _MAX_TYPES:
+        _numbers_of.clear()
+    return tuple([place for place, kind in enumerate(types) if kind in (int, float)])
 
 
 class Parser(Protocol):
