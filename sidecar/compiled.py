@@ -375,14 +375,17 @@ def _kind_of(value: Any) -> type:
 
 KIND_OF_READ: dict[str, Any] = {
     "count": Annotated[int, msgspec.Meta(ge=0, le=fields.MAX_COUNT)] | None,
-    "cost": Annotated[float, msgspec.Meta(ge=0.0, lt=1e12)] | None,
+    "cost": Annotated[float, msgspec.Meta(ge=0.0, lt=1000.0)] | None,
     "timestamp": Annotated[datetime, msgspec.Meta(tz=True)] | None,
     **{
-        unit: Annotated[float, msgspec.Meta(ge=0.0, lt=fields.MAX_SECONDS)] | None
+        unit: Annotated[float, msgspec.Meta(ge=0.0, lt=1e6 if unit == "s" else 1e9)] | None
         for unit in ("s", "ms", "us", "ns")
     },
 }
-"""As what a value may be decoded that is read in this way only, so that the decoder does the reading."""
+"""As what a value may be decoded that is read in this way only, so that the decoder does the reading.
+
+The bounds are those within which `Meter.add` has the shortest way: it relies on them (`Writer.fits`).
+"""
 
 
 class Writer:

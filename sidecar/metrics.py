@@ -641,7 +641,7 @@ class Meter:
         trace_id = request.trace_id
         duration = request.duration_seconds
         if duration is not None and (self._duration_fits or 0.0 <= duration < 1e9):
-            if duration < 1e6:
+            if self._duration_fits or duration < 1e6:
                 duration_ns = duration * 1e9 + TO_WHOLE - TO_WHOLE
                 series.more_ns = more = series.more_ns + duration_ns
                 if more > TO_WHOLE:
@@ -710,9 +710,9 @@ class Meter:
         cost = request.cost_usd
         # a cost of 0 tells nothing beside tokens, and adds nothing without
         if cost and self._from_log:
-            if type(cost) is float and (self._cost_fits or cost > 0.0) and cost < 1000.0:
+            if self._cost_fits or (type(cost) is float and 0.0 < cost < 1000.0):
                 # a float with at most 15 digits is the decimal that it is written as: whole pico-dollars at once
-                pico = cost * 1e12 + TO_WHOLE - TO_WHOLE
+                pico = cost * 1e12 + TO_WHOLE - TO_WHOLE  # type: ignore[operator] # a float, as was seen to
                 if pico / 1e12 == cost:
                     series.cost_pico = more = series.cost_pico + pico
                     if more > TO_WHOLE:
