@@ -504,14 +504,7 @@ LINE = replace(
             ],
             # Whole bodies and other formats, should this parser be asked before theirs.
             "unless": {
-                "object": [
-                    "chat.completion",
-                    "chat.completion.chunk",
-                    "text_completion",
-                    "response",
-                    "list",
-                    "error",
-                ],
+                "object": [*openai.OBJECTS],
                 "type": [*openai.EVENTS],
                 "role": ["assistant"],
                 "candidates": True,

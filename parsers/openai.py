@@ -188,6 +188,10 @@ BODIES = (
 )
 """Tables of whole bodies, for a program's line that has one inside it as well."""
 
+OBJECTS = (
+    "chat.completion", "chat.completion.chunk", "text_completion", "response", "list", "error",
+)  # fmt: skip
+"""What a body of it is, where it says so at `object`."""
 EVENTS = tuple(
     f"response.{event}"
     for event in (
@@ -245,14 +249,7 @@ def parse(record: Record, memory: Memory, /) -> Sequence[Request] | None:
 
 
 parse.keys = {  # type: ignore[attr-defined] # a function's own attribute
-    "object": {
-        "chat.completion",
-        "chat.completion.chunk",
-        "text_completion",
-        "response",
-        "list",
-        "error",
-    },
+    "object": {*OBJECTS},
     "type": {*EVENTS},
     "done": bool,
     **dict.fromkeys(("usage", "meta", "error"), dict),

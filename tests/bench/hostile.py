@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import http.client
-import json
 import re
 import ssl
 import statistics
@@ -20,6 +19,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+import request_line
 
 HERE = Path(__file__).parent
 AHEAD_BYTES = 16 << 20
@@ -43,20 +44,7 @@ for wanted in sys.stdin:
 
 
 def make_lines(label_sets: int) -> bytes:
-    lines = []
-    for number in range(label_sets):
-        record = {
-            "ts": "2026-01-01T00:00:00Z",
-            "provider": "openai",
-            "model": f"model-{number}",
-            "endpoint": "/v1/chat/completions",
-            "status_code": 200,
-            "latency_ms": 120.5,
-            "ttft_ms": 20.5,
-            "usage": {"prompt_tokens": 10, "completion_tokens": 3},
-        }
-        lines.append(json.dumps(record).encode() + b"\n")
-    return b"".join(lines) * 4
+    return b"".join([request_line.line(number) for number in range(label_sets)]) * 4
 
 
 class Running:

@@ -14,7 +14,6 @@ import argparse
 import contextlib
 import ctypes
 import http.client
-import json
 import os
 import signal
 import statistics
@@ -25,6 +24,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from request_line import line
+
 from sidecar.config import Config
 from sidecar.daemon import Sidecar
 
@@ -32,19 +33,6 @@ RUNS = 5
 GROWING = 10
 POLL_SECONDS = 0.25
 TICKS = os.sysconf("SC_CLK_TCK")
-
-
-def line(number: int) -> bytes:
-    record = {
-        "ts": "2026-01-01T00:00:00Z",
-        "provider": "openai",
-        "model": f"model-{number}",
-        "endpoint": "/v1/chat/completions",
-        "status_code": 200,
-        "latency_ms": 120.5,
-        "usage": {"prompt_tokens": 10, "completion_tokens": 3},
-    }
-    return json.dumps(record).encode() + b"\n"
 
 
 class Process:

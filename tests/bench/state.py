@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import http.client
-import json
 import re
 import resource
 import shutil
@@ -23,25 +22,13 @@ import tempfile
 import time
 from pathlib import Path
 
+from request_line import line
+
 from sidecar.config import Config
 from sidecar.daemon import Sidecar
 
 LABEL_SETS = 2000
 CHANGED = (1, 10, 100, 2000)
-
-
-def line(number: int) -> bytes:
-    record = {
-        "ts": "2026-01-01T00:00:00Z",
-        "provider": "openai",
-        "model": f"model-{number}",
-        "endpoint": "/v1/chat/completions",
-        "status_code": 200,
-        "latency_ms": 120.5,
-        "ttft_ms": 20.5,
-        "usage": {"prompt_tokens": 10, "completion_tokens": 3},
-    }
-    return json.dumps(record).encode() + b"\n"
 
 
 def read_seconds(lines: Path, count: int, *, has_state: bool) -> tuple[float, float]:
