@@ -335,7 +335,8 @@ def _loop_source(
     Nothing where requests are to be counted by their time, and what tells it is not simple.
     """
     table = writer.table
-    spelling: dict[str, None] = {}
+    failure = _failure(writer)
+    spelling: dict[str, None] = dict.fromkeys(("kind", "status") if failure else ())
     for chain in _label_chains(table, labels):
         if not writer.reachable(chain):
             continue
@@ -397,6 +398,7 @@ def _loop_source(
     lines = [
         *writer.taking(),
         *([f"moment = {access}"] if access else []),
+        *failure,
         *first,
         f"raw = ({', '.join(spelling)}{',' if spelling else ''})",
         "cell = cells.get(raw)",
@@ -424,10 +426,36 @@ def _loop_source(
     )
 
 
+def _failure(writer: Writer) -> list[str]:
+    """Write what class of error is told, and with which status: the words may be others each time, and many."""
+    places = {writer.access(chain) for chain in _error_places(writer.table) if writer.reachable(chain)}
+    if not places:
+        return []
+    with writer.only_if(" or ".join([f"{place} is not None" for place in sorted(places)])):
+        writer.field("status_code")
+        writer.field("error")
+        if "status_code" in writer.can:
+            writer.lines.append("status = status_code")
+        writer.lines.append("if error: kind = error_type(status, *error)")
+    # outside of the condition they are not known
+    writer.can -= {"status_code", "error"}
+    lines, writer.lines = writer.lines, []
+    return ["kind = status = None", *lines]
+
+
+def _error_places(table: Table) -> set[tuple[str, ...]]:
+    """Give the keys at which, or in which, an error may be."""
+    return {chain[:1] for take in table.sources.get("error", ()) for chain in chains_of(take)}
+
+
 def _label_chains(table: Table, labels: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    for name in sorted(_LABELS):
+    """Give what tells a request's series, but for the error and what is in it (`_failure`)."""
+    errors = _error_places(table)
+    for name in sorted(_LABELS - {"error"}):
         for take in table.sources.get(name, ()):
-            yield from chains_of(take)
+            for chain in chains_of(take):
+                if name != "status_code" or chain[:1] not in errors:
+                    yield chain
     for path, _ in (*table.when, *table.unless):
         yield from fields.WAYS[path]
     for path in labels:

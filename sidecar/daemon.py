@@ -33,6 +33,7 @@ from .request import Request
 from .series import Store
 from .snapshot import StateDirectory
 from .status import RENEW_SAVED_SECONDS, RENEW_SECONDS, File, Models, status
+from .tail import CHUNK_BYTES, LONG_CHUNK_BYTES
 from .watch import Bell, StandardInput, Watch
 
 if TYPE_CHECKING:
@@ -41,8 +42,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("ai_sidecar")
 
-STEP_BYTES = 256 * 1024
-"""How much of one file is read before others, and scrapes, have their turn; more would fall out of the cache."""
+STEP_BYTES = LONG_CHUNK_BYTES
+"""How much of one file is read at the most before others, and scrapes, have their turn."""
 DRAIN_SECONDS = 2.5
 """How long what is there is read at the end."""
 LAST_PUSH_SECONDS = 1.5
@@ -254,7 +255,7 @@ class Sidecar:
             self.follower.check(0.0)
         self.follower.finish()
         if STDIN in self.config.log_paths:
-            while data := os.read(sys.stdin.fileno(), STEP_BYTES):
+            while data := os.read(sys.stdin.fileno(), CHUNK_BYTES):
                 self.feed_standard_input(data)
             self.feed_standard_input(b"")
 
@@ -567,7 +568,7 @@ class Loop:
     def _take_standard_input(self) -> bool:
         if self._stdin is None:
             return False
-        data = self._stdin.take(STEP_BYTES)
+        data = self._stdin.take(CHUNK_BYTES)
         if data is None:
             return False
         self._sidecar.feed_standard_input(data)

@@ -17,7 +17,11 @@ from .digests import blake2b
 from .lines import LineSplitter
 
 CHUNK_BYTES = 256 * 1024
-_buffer = bytearray(CHUNK_BYTES)
+"""What is read at once; more would fall out of the processor's cache before it is counted."""
+LONG_CHUNK_BYTES = 4 * CHUNK_BYTES
+"""The same where lines are long: what is done once for all lines of a reading is done for few of them."""
+_LONG_LINE_BYTES = 4096
+_buffer = bytearray(LONG_CHUNK_BYTES)
 """What is read passes through it: to ask the system for as much memory each time takes longer than to copy it."""
 _view = memoryview(_buffer)
 HEAD_BYTES = 1024
@@ -67,6 +71,7 @@ class Tail:
     __slots__ = (
         "_before",
         "_beginning",
+        "_chunk_bytes",
         "_head",
         "_head_bytes",
         "_tail",
@@ -83,6 +88,7 @@ class Tail:
         """Up to where bytes were read."""
         self.read_bytes = 0
         """Bytes read since this was last set to 0."""
+        self._chunk_bytes = CHUNK_BYTES
         self._head = ""
         self._head_bytes = 0
         self._tail = ""
@@ -152,7 +158,7 @@ class Tail:
         self._before = ((self._before or b"") + data[-TAIL_BYTES:])[-TAIL_BYTES:]
 
     def read(self, budget_bytes: int) -> tuple[bytes | memoryview, bool]:
-        """Give the whole lines of at most `budget_bytes` more, and whether the end was reached.
+        """Give the whole lines of one chunk, or of at most `budget_bytes` more, and whether the end was reached.
 
         A `memoryview` holds until the next reading of any file; in one, NULs may still stand before a line.
         Nothing is given of a file that has been truncated meanwhile, and grown beyond the position.
@@ -162,7 +168,7 @@ class Tail:
         at_end = False
         while left > 0:
             try:
-                size = min(CHUNK_BYTES, left)
+                size = min(self._chunk_bytes, left)
                 count = os.preadv(self.fd, [_view[:size]], self.offset)
             except OSError:
                 if left == budget_bytes:
@@ -176,10 +182,12 @@ class Tail:
             if not self._knows_place():
                 break
             left -= count
-            if count == size == budget_bytes and self.lines.takes_whole(size):
+            if count == size and not found and self.lines.takes_whole(size):
                 # there is more: half a line is read again, and costs less than putting its halves together
                 end = _buffer.rfind(b"\n", 0, count) + 1
                 if end:
+                    is_long = end - _buffer.rfind(b"\n", 0, end - 1) > _LONG_LINE_BYTES
+                    self._chunk_bytes = LONG_CHUNK_BYTES if is_long else CHUNK_BYTES
                     self._move_on(_view[:end])
                     self._tail = digest(self._before or b"")
                     return _view[:end], False
