@@ -9,12 +9,14 @@ and both give the same: a test holds them against each other.
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from types import NoneType
 from typing import Any
 
 import msgspec
+import orjson
 
 from . import fields, fold, metrics
 from .compiled import (
@@ -101,6 +103,7 @@ class Batch:
         self._labels, self._rivals = labels, rivals
         self._version, self._epoch = 0, -1
         self._is_written = False
+        self._missed = 0
         self._decode_lines: Decode = _decode_none
         self._decode_known: Decode = _decode_none
         """The same, and faster, for lines whose fields have only values as they had before."""
@@ -147,6 +150,15 @@ class Batch:
         if self._narrow is not None and len(records) >= ENOUGH_TO_LEARN:
             self._decode_known = self._narrow(records)
         return records
+
+    def miss(self, line: bytes) -> None:
+        """Learn from a line that does not fit, now and then: perhaps its values are of other types than before."""
+        self._missed += 1
+        if not self._missed & (self._missed - 1):
+            with suppress(orjson.JSONDecodeError):
+                record = orjson.loads(line)
+                if type(record) is dict:
+                    self._compiled.learn(record)
 
     def _write(self) -> None:
         """Write the decoder and the loop for all the shapes shown, where they can be read so."""
@@ -235,7 +247,8 @@ def _without_rivals(compiled: Compiled, rivals: Sequence[Table]) -> list[tuple[K
     """Give the shapes shown of which no other parser may want a record, by what it says."""
     return [
         (keys, kinds)
-        for keys, kinds in compiled.shown.values()
+        for lessons in compiled.shown.values()
+        for keys, kinds in lessons
         if not any(may_claim(rival, frozenset(keys[()])) for rival in rivals)
     ]
 
@@ -428,7 +441,9 @@ def _loop_source(
 
 def _failure(writer: Writer) -> list[str]:
     """Write what class of error is told, and with which status: the words may be others each time, and many."""
-    places = {writer.access(chain) for chain in _error_places(writer.table) if writer.reachable(chain)}
+    places = {
+        writer.access(chain) for chain in _error_places(writer.table) if writer.reachable(chain)
+    }
     if not places:
         return []
     with writer.only_if(" or ".join([f"{place} is not None" for place in sorted(places)])):

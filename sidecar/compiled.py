@@ -26,13 +26,16 @@ from .table import (
     At,
     Const,
     Find,
+    Reads,
     Sum,
     Table,
     all_takes,
     chains_of,
+    essence,
     holds,
     is_index,
     is_one,
+    looked_at,
 )
 
 _TEXTS = frozenset(
@@ -63,6 +66,10 @@ SEEN_INSIDE_BEFORE_COMPILED = 2
 """The same for an object in records whose own keys have come so often; the first that it is there is worth it at once."""
 REFUSED_BEFORE_FORGOTTEN = 20_000
 """How often a shape must find no room before all are forgotten: to compile them again costs less than that did."""
+MISSED_BEFORE_ESSENCE = 16
+"""Records without a function before what tables look at is told apart from the rest of a record."""
+MAX_LESSONS = 32
+"""How often values of other types than before are taken in: each time what reads them is written anew."""
 MAX_KEYS = 256
 """A record of more keys is no log line that comes twice."""
 
@@ -102,9 +109,16 @@ def _compile_find(*tables: Table) -> Find:
 class Compiled:
     """What a parser keeps: a function for each shape of record, and how often the others came."""
 
-    def __init__(self, tables: tuple[Table, ...], *, gives_found: bool = False) -> None:
+    def __init__(
+        self, tables: tuple[Table, ...], *, gives_found: bool = False, is_essential: bool = False
+    ) -> None:
         self.tables = tables
         self.gives_found = gives_found
+        self.is_essential = is_essential
+        """Whether there is nothing in its records but what the tables look at."""
+        self.missed = 0
+        self.essential: tuple[Reads, Parser] | None = None
+        """What the tables look at, and what reads records of that alone: those whose other keys are ever new."""
         self.finds: dict[int, tuple[Find, Find]] = {}
         """For each table with bodies, what reads its records and what reads their bodies."""
         self.takes: dict[tuple[str, ...], Take] = {}
@@ -120,14 +134,15 @@ class Compiled:
         """The one that was called last."""
         self.is_plain = len(tables) == 1 and not gives_found and not tables[0].tells_twice
         """Whether a line is one request, and nothing but its keys tells how it is read."""
-        self.shown: dict[Take, tuple[Keys, Kinds]] = {}
-        """Of each such function that read a record: its shape, and of what types the values were."""
+        self.shown: dict[Take, list[tuple[Keys, Kinds]]] = {}
+        """Of each such function that read a record: its shape, and of what types the values were, then and later."""
+        self.lessons = 0
         takes, first, leaves = self.takes, self.first, self.leaves
         last: Take = _miss
         before: Take = _miss
 
         def parse(record: Record, memory: Memory, /) -> Any:
-            take = takes.get(tuple(record))
+            take = takes.get(tuple(record)) or takes.get(tuple(sorted(record)))
             return first(record) if take is None else take(record)
 
         def parse_one(record: Record, memory: Memory, /) -> Any:
@@ -140,7 +155,8 @@ class Compiled:
             if requests is not MISS:
                 last, before = before, last
                 return requests
-            take = takes.get(tuple(record))
+            # some writers have their keys in another order each time
+            take = takes.get(tuple(record)) or takes.get(tuple(sorted(record)))
             if take is None:
                 return first(record)
             self.leaf = take
@@ -150,7 +166,7 @@ class Compiled:
                 if requests and self.is_plain and self.leaf not in self.shown:
                     self.version += 1
                     keys = leaves[self.leaf]
-                    self.shown[self.leaf] = keys, _kinds_in(record, keys)
+                    self.shown[self.leaf] = [(keys, _kinds_in(record, keys))]
             return requests
 
         def forget_last() -> None:
@@ -161,21 +177,45 @@ class Compiled:
         self.parse: Parser = parse if len(tables) > 1 else parse_one
 
     def general(self, record: Record) -> Any:
+        """Read a record that there is no function for."""
+        if self.essential is not None:
+            reads, parse = self.essential
+            return parse(essence(record, reads), {})
         for table in self.tables:
-            answer = self.by_table(table, record)
+            if self.gives_found:
+                answer: Any = table.find(record) if table.claims(record) else None
+            else:
+                answer = table.parse(record)
             if answer is not None:
-                return answer
-        return None
+                break
+        self.missed += 1
+        if self.missed >= MISSED_BEFORE_ESSENCE and not self.is_essential:
+            compiled = Compiled(self.tables, gives_found=self.gives_found, is_essential=True)
+            self.essential = looked_at(self.tables), compiled.parse
+        return answer
 
-    def by_table(self, table: Table, record: Record) -> Any:
-        if self.gives_found:
-            return table.find(record) if table.claims(record) else None
-        return table.parse(record)
+    def learn(self, record: Record) -> None:
+        """Take in of what types the values are in a record of a shape that was shown with others."""
+        if self.lessons >= MAX_LESSONS:
+            return
+        for lessons in self.shown.values():
+            keys = lessons[0][0]
+            if not _is_of(record, keys):
+                continue
+            kinds = _kinds_in(record, keys)
+            if any(
+                all(kind is not old.get(at) for _, old in lessons) for at, kind in kinds.items()
+            ):
+                lessons.append((keys, kinds))
+                self.lessons += 1
+                self.version += 1
+            return
 
     def forget(self) -> None:
         """Forget all shapes: those that still come are compiled again."""
         for kept in (self.takes, self.seen, self.leaves, self.shown):
             kept.clear()
+        self.essential, self.missed, self.lessons = None, 0, 0
         self.forget_last()
         self.shapes = self.refused = 0
         self.version += 1
@@ -198,12 +238,15 @@ class Compiled:
         return True
 
     def first(self, record: Record) -> Any:
-        is_claimed = any(table.claims(record) for table in self.tables)
+        """Read a record of a shape that is not compiled; it will be where it comes often enough."""
+        answer = self.general(record)
         if len(record) <= MAX_KEYS:
-            shape = tuple(record)
-            if self.is_due(shape, SEEN_BEFORE_COMPILED if is_claimed else DECLINED_BEFORE_COMPILED):
-                self.takes[shape] = self.of_shape(shape)
-        return self.general(record) if is_claimed else None
+            shape = tuple(sorted(record))
+            times = DECLINED_BEFORE_COMPILED if answer is None else SEEN_BEFORE_COMPILED
+            if self.is_due(shape, times):
+                take = self.of_shape(tuple(record))
+                self.takes[tuple(record)] = self.takes[shape] = take
+        return answer
 
     def of_shape(self, shape: tuple[str, ...]) -> Take:
         """Give the function for records with these keys: of the tables that may claim them, each in turn."""
@@ -257,18 +300,18 @@ class Compiled:
             for key in wide:
                 inner = inner[key]
             if type(inner) is list:  # it has places, but no keys
-                return self.by_table(table, record)
+                return self.general(record)
             inner_shape = tuple(inner) if type(inner) is dict else None
             found = takes.get(inner_shape)
-            if found is not None:
-                self.leaf = found
-                return found(record)
-            if len(inner_shape or ()) <= MAX_KEYS and self.is_due(
-                (id(takes), inner_shape), SEEN_INSIDE_BEFORE_COMPILED if takes else 1
-            ):
+            if found is None:
+                if len(inner_shape or ()) > MAX_KEYS or not self.is_due(
+                    (id(takes), inner_shape), SEEN_INSIDE_BEFORE_COMPILED if takes else 1
+                ):
+                    return self.general(record)
                 wider = {**known, wide: inner_shape or ()}
-                takes[inner_shape] = self.known(narrowed(table, wider), wider, whole)
-            return self.by_table(table, record)
+                found = takes[inner_shape] = self.known(narrowed(table, wider), wider, whole)
+            self.leaf = found
+            return found(record)
 
         return take
 
@@ -348,6 +391,17 @@ def _written(table: Table, known: Keys, *, gives_found: bool) -> Take:
 
 def may_be_a_member(name: str) -> bool:
     return 0 < len(name) <= 256 and name.isprintable() and not {'"', "\\"} & set(name)
+
+
+def _is_of(record: Record, keys: Keys) -> bool:
+    """Tell whether a record, and the objects in it, have just these keys."""
+    for chain, names in keys.items():
+        inner: Any = record
+        for key in chain:
+            inner = inner[key]
+        if set(inner if type(inner) is dict else ()) != set(names):
+            return False
+    return True
 
 
 def _kinds_in(record: Record, keys: Keys) -> Kinds:

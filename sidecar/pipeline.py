@@ -13,14 +13,14 @@ import logging
 import math
 import re
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence, Set
 from operator import length_hint
 from typing import Any
 
 import msgspec
 import orjson
 
-from . import envelopes, noise
+from . import envelopes, fields, noise
 from .batch import ERRORS, Batch
 from .compiled import MAX_KEYS, MAX_SHAPES, Compiled, may_claim
 from .config import values_in
@@ -249,6 +249,10 @@ class Pipeline:
         self._blamed: set[str] = set()
         self._batches: dict[str, Batch | None] = {}
         self._asked: dict[tuple[str, ...], Asked] = {}
+        """The keys of a record → who is asked about it."""
+        self._asked_about: dict[frozenset[str], Asked] = {}
+        """Those of its keys that any parser speaks of → the same: the others may be new in each line."""
+        self._spoken_of: frozenset[str] = frozenset()
         self._verbatim: tuple[noise.Verbatim, ...] = ()
         """The values that decide who claims a record; and the same with those that may tell of a model call."""
         self._is_nobodys: dict[bytes, bool] = {}
@@ -261,6 +265,7 @@ class Pipeline:
         self._blamed.clear()
         self._batches.clear()
         self._asked.clear()
+        self._asked_about.clear()
         self._verbatim = ()
         self._is_nobodys.clear()
         for source in sources:
@@ -435,7 +440,7 @@ class Pipeline:
                 try:
                     records.append(batch.decode(line))
                 except ERRORS:
-                    pass
+                    batch.miss(line)
                 else:
                     fitting.append(line)
                     continue
@@ -667,17 +672,13 @@ class Pipeline:
     def _record(self, source: Source, record: Record, depth: int) -> str | None:
         """Ask the parsers, then open what is inside; `None` where nobody claims any of it."""
         parsers, last = self._parsers, source.last_parser
-        places, wanted = self._may_want(record)
+        asked = self._may_want(record)
         result = None
-        if (
-            last is not None
-            and last in places
-            and (last not in wanted or may_be_of(wanted[last], record))
-        ):
+        if last is not None and last in asked and passes(asked[last], record):
             result = self._ask(source, last, record)
         if result is None:
-            for place in places:
-                if place != last and (place not in wanted or may_be_of(wanted[place], record)):
+            for place, tests in asked.items():
+                if place != last and passes(tests, record):
                     installed = parsers[place]
                     result = self._ask(source, place, record)
                     if result is not None:
@@ -700,22 +701,26 @@ class Pipeline:
     def _may_want(self, record: Record) -> Asked:
         """Give who may claim a record by its keys, and what must stand there for some of them."""
         if len(record) > MAX_KEYS:
-            return range(len(self._parsers)), {}
+            return dict.fromkeys(range(len(self._parsers)))
         shape = tuple(record)
         asked = self._asked.get(shape)
         if asked is None:
-            keys = frozenset(shape)
-            places = [
-                place for place, installed in enumerate(self._parsers) if _may_want(installed, keys)
-            ]
-            wanted: Mapping[int, Mapping[str, Kind]] = {
-                place: theirs
-                for place in places
-                if isinstance(theirs := _keys(self._parsers[place]), Mapping)
-            }
+            if not self._asked_about:
+                self._spoken_of = frozenset().union(*map(_speaks_of, self._parsers))
+            keys = self._spoken_of.intersection(shape)
+            asked = self._asked_about.get(keys)
+            if asked is None:
+                asked = {
+                    place: tests_of(_keys(installed), keys)
+                    for place, installed in enumerate(self._parsers)
+                    if _may_want(installed, keys)
+                }
+                if len(self._asked_about) >= MAX_SHAPES:
+                    self._asked_about.clear()
+                self._asked_about[keys] = asked
             if len(self._asked) >= MAX_SHAPES:
                 self._asked.clear()
-            asked = self._asked[shape] = places, wanted
+            self._asked[shape] = asked
         return asked
 
     def _outline(self, line: bytes) -> bytes | None:
@@ -884,27 +889,58 @@ Kind = type | Set[str] | Callable[[Any], bool]
 """What stands at a key of a parser's: a value of a type, one of some texts, or whatever a function says yes to."""
 _KINDS_OF_OUTLINES = (object, dict, list, str, bool, type(None))
 """Kinds that all values at one place of an outline have, or none of them; a number may be whole or not."""
-Asked = tuple[Sequence[int], Mapping[int, Mapping[str, Kind]]]
-"""Who may claim records of one shape, and of those who tell what must stand at their keys, that."""
+Tests = Sequence[tuple[str, Kind]] | None
+"""Keys that a record has and what may stand there; one of them must. `None`: whatever stands there."""
+Asked = Mapping[int, Tests]
+"""Who may claim records of one shape, by place in the list of parsers, and what tells whether one does."""
+
+
+def tests_of(keys: Set[str] | Mapping[str, Kind] | None, there: Container[str]) -> Tests:
+    """Give what is to be asked of a record with some of a parser's `keys`."""
+    if not isinstance(keys, Mapping):
+        return None
+    tests = [
+        (key, frozenset(kind) if isinstance(kind, Set) else kind)
+        for key, kind in keys.items()
+        if key in there
+    ]
+    return None if any(kind is object for _, kind in tests) else tests
+
+
+def passes(tests: Tests, record: Record) -> bool:
+    """Tell whether one of the values is what it must be."""
+    if tests is None:
+        return True
+    for key, kind in tests:
+        value = record[key]
+        if type(kind) is frozenset:
+            if type(value) is str and value in kind:
+                return True
+        elif kind is type(value) if isinstance(kind, type) else kind(value):  # type: ignore[operator] # a function
+            return True
+    return False
 
 
 def may_be_of(keys: Set[str] | Mapping[str, Kind], record: Record) -> bool:
     """Tell whether a record may be of the parser with these `keys`."""
-    if not isinstance(keys, Mapping):
-        return not keys.isdisjoint(record)
-    for key, kind in keys.items():
-        if key not in record:
-            continue
-        value = record[key]
-        if isinstance(kind, type):
-            if type(value) is kind or kind is object:
-                return True
-        elif isinstance(kind, Set):
-            if type(value) is str and value in kind:
-                return True
-        elif kind(value):
-            return True
-    return False
+    return (
+        not keys.isdisjoint(record)
+        if isinstance(keys, Set)
+        else passes(tests_of(keys, record), record)
+    )
+
+
+def _speaks_of(installed: Installed) -> Iterable[str]:
+    """Give the keys that decide whether a parser is asked; none for one that is asked about everything."""
+    compiled = _compiled(installed)
+    if compiled is None:
+        return _keys(installed) or ()
+    return [
+        chain[0]
+        for table in compiled.tables
+        for path, _ in table.when
+        for chain in fields.WAYS[path]
+    ]
 
 
 def _may_want(installed: Installed, keys: frozenset[str]) -> bool:

@@ -153,6 +153,8 @@ Place = tuple[int, str, At | Sum | Const]
 
 
 Find = Callable[[Record], "dict[str, Any] | None"]
+Reads = dict[str, "Reads | None"]
+"""Keys that are looked at → what is in the object there; `None` where that may be anything in it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -510,6 +512,34 @@ def chains_of(take: At | Sum | Const) -> Iterator[tuple[str, ...]]:
     elif isinstance(take, Sum):
         for part in take.parts:
             yield from part.chains
+
+
+def looked_at(tables: Iterable[Table]) -> Reads:
+    """Tell what tables may look at in a record."""
+    reads: Reads = {}
+    for table in tables:
+        paths = [path for path, _ in (*table.when, *table.unless)]
+        chains = [chain for take in all_takes(table) for chain in chains_of(take)]
+        chains += [chain for path in (*paths, *table.body_at) for chain in fields.WAYS[path]]
+        for chain in (*chains, *[(key,) for key in table.inside]):
+            at: Reads | None = reads
+            for key, following in zip(chain, (*chain[1:], "0"), strict=True):
+                if at is None:
+                    break
+                if is_index(following.partition(".")[0]):
+                    at[key] = None
+                at = at.setdefault(key, {})
+    return reads
+
+
+def essence(record: Record, reads: Reads) -> Record:
+    """Give what is looked at in a record, its keys in order: the same for records that differ in nothing else."""
+    return {
+        key: essence(value, within)
+        if type(value := record[key]) is dict and (within := reads[key]) is not None
+        else value
+        for key in sorted(reads.keys() & record.keys())
+    }
 
 
 def _read(take: At | Sum | Const, record: Record) -> Any:

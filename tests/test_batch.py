@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -245,6 +246,49 @@ def test_the_model_asked_for_is_counted_at_once() -> None:
         ("gpt-4o", "good", SHOWN),
     ]
     both(*lines * 8)
+
+
+def test_lines_with_their_keys_in_another_order_each_time_are_counted_at_once() -> None:
+    order, lines = random.Random(5), []
+    for record in [LINE, FAILED] * 40:
+        lines.append({key: record[key] for key in order.sample([*record], len(record))})
+
+    run = both(*[text_of(*lines[at : at + 4]) for at in range(0, len(lines), 4)])
+
+    assert run.source.batch is not None
+    assert run.source.batch.records(text_of(*lines)) is not None
+
+
+def test_lines_with_keys_that_never_come_again_are_read_as_ever() -> None:
+    new = [{**LINE, f"key {number}": number} for number in range(60)]
+    inside = [{**LINE, "usage": {**LINE["usage"], f"key {number}": 1}} for number in range(60)]
+
+    run = both(text_of(*new), text_of(*inside), text_of(LINE, *new, FAILED, *inside))
+
+    assert run.sidecar.health.lines["request"] == 242
+
+
+def test_values_of_another_type_than_at_first_are_soon_counted_at_once() -> None:
+    odd = text_of({**LINE, "latency_ms": "224.8ms"})
+
+    run = both(*shown(), *[odd, text_of(LINE)] * 8)
+
+    assert run.source.batch is not None
+    assert run.source.batch.renew()
+    assert run.source.batch.records(odd + text_of(LINE)) is not None
+
+
+def test_errors_whose_words_never_come_again_are_of_one_series_and_counted_at_once() -> None:
+    said = [
+        {**FAILED, "error": {"type": "rate_limit_error", "message": f"{number} " * number}}
+        for number in range(1, 200)
+    ]
+
+    run = both(text_of(*said[:9]), text_of(*said), text_of(*said))
+
+    assert run.source.batch is not None
+    # the cell of each series once
+    assert sum(map(len, run.source.batch._cells.values())) == 1
 
 
 def test_what_comes_after_the_cap_is_counted_as_such() -> None:
