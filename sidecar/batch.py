@@ -379,7 +379,7 @@ def _loop_source(
         last = f"if {moment} is not None and (series.last_moment is None or {moment} > series.last_moment): series.last_moment = {moment}"
     else:
         last = (
-            "series.last_request = later(series.last_request, timestamp)"
+            "if timestamp is not None and series.last_second < timestamp < MAX_SECOND: series.last_second = timestamp"
             if "timestamp" in figures
             else ""
         )

@@ -22,6 +22,7 @@ from .series import (
     ENDPOINT,
     ERROR_TYPE,
     FINISH_REASON,
+    MAX_SECOND,
     MODEL,
     PICO_DOLLAR,
     PROVIDER,
@@ -30,7 +31,6 @@ from .series import (
     RawLabels,
     Series,
     Store,
-    later,
 )
 
 _MILLISECOND_NS = 1_000_000
@@ -563,8 +563,6 @@ class Meter:
     is_timed = False
     """Only requests that ended within `second_from` ≤ t < `second_to` (and so its `moment_from`, `moment_to`) may be
     added without `add`, which decides about all others."""
-    _duration_fits = _cost_fits = False
-    """Where a decoder holds figures to their kind and bounds, a loop made of `add` need not look again."""
     second_from = second_to = 0.0
     moment_from = moment_to = datetime.fromtimestamp(0.0, UTC)
 
@@ -591,6 +589,8 @@ class Meter:
         # floats are compared with floats much faster than with whole numbers
         self._duration_ns = [float(bound) for bound in duration_bounds_ns]
         self._first_token_ns = first_token_bounds_ns
+        self._duration_fits = self._cost_fits = False
+        """Where a decoder holds figures to their kind and bounds, a loop made of `add` need not look again."""
         self._choose(cost_source)
 
     def use(self, book: PriceBook, *, cost_source: str | None = None) -> None:
@@ -635,7 +635,9 @@ class Meter:
         if self._for_gen_ai:
             raw += (request.request_model,)
         series, price = self._memo.get(raw) or self._admit(raw)
-        series.last_request = later(series.last_request, request.timestamp)
+        timestamp = request.timestamp
+        if timestamp is not None and series.last_second < timestamp < MAX_SECOND:
+            series.last_second = timestamp
         series.count += 1
 
         trace_id = request.trace_id

@@ -426,7 +426,16 @@ class Pipeline:
         """Count lines in their order, all of them, or while the source is quiet in a wrapper; give how many."""
         fitting: list[bytes] = []
         records: list[Any] = []
+        after = 0
         for number, line in enumerate(lines):
+            if number < after:
+                continue
+            if source.batch is None and source.last_parser is not None and not records:
+                after = self._read_by_last(source, lines, number)
+                if wrapper is not None and not self._is_quiet(source, wrapper):
+                    return after
+                if number < after:
+                    continue
             batch = source.batch
             if (
                 batch is not None
@@ -456,6 +465,56 @@ class Pipeline:
             left = self._count_fitting(source, records, fitting, wrapper)
             return len(lines) - left
         return len(lines)
+
+    def _read_by_last(self, source: Source, lines: list[bytes], start: int) -> int:
+        """Read lines from `start` on, while each is a record, by the parser that claimed the last one; give where it ended.
+
+        It does what `_line` does, without asking for each line what is the same for all of them.
+        """
+        last = source.last_parser
+        if last is None or source.is_cri or source.is_docker or not self._is_between_lines(source):
+            return start
+        installed = self._parsers[last]
+        name, parser, is_ours = installed.name, installed.parser, installed.is_ours
+        memory = self._memory(source, name)
+        is_always_asked = _compiled(installed) is None and _keys(installed) is None
+        # of requests without any of these all that is to be known is known now
+        is_plain = not self._labels and self._slices is None and self._observe is None
+        add, extra = self._meter.add, self._of_path(source)
+        place, counted = start, 0
+        while place < len(lines):
+            try:
+                record = orjson.loads(lines[place])
+            except orjson.JSONDecodeError:
+                break
+            if type(record) is not dict or "log" in record:
+                break
+            place += 1
+            asked = {} if is_always_asked else self._may_want(record)
+            if is_always_asked or (last in asked and passes(asked[last], record)):
+                try:
+                    requests = parser(record, memory)
+                    if requests and not is_ours:
+                        checked(requests)
+                except Exception as error:
+                    result: str | None = self._blame(name, error)
+                else:
+                    if requests and is_plain and len(requests) == 1 and requests[0].id is None:
+                        add(requests[0], extra)
+                        counted += 1
+                        continue
+                    result = self._take(source, installed, record, requests)
+                if result is None:
+                    result = self._ask_others(source, record, 0)
+            else:
+                result = self._ask_others(source, record, 0)
+            self._end(source, result or "ignored")
+            if source.last_parser != last or not self._is_between_lines(source):
+                break
+        if counted:
+            self._health.lines["request"] += counted
+            self._tally(name, counted)
+        return place
 
     def _count_fitting(
         self,
@@ -671,24 +730,28 @@ class Pipeline:
 
     def _record(self, source: Source, record: Record, depth: int) -> str | None:
         """Ask the parsers, then open what is inside; `None` where nobody claims any of it."""
-        parsers, last = self._parsers, source.last_parser
-        asked = self._may_want(record)
-        result = None
-        if last is not None and last in asked and passes(asked[last], record):
-            result = self._ask(source, last, record)
-        if result is None:
-            for place, tests in asked.items():
-                if place != last and passes(tests, record):
-                    installed = parsers[place]
-                    result = self._ask(source, place, record)
-                    if result is not None:
-                        # one that claims whatever has a usage must not come before the particular ones
-                        source.last_parser = place if installed.is_particular else None
-                        if depth == 0:
-                            self._choose_batch(source, installed)
-                        break
-        if result is not None:
-            return result
+        last = source.last_parser
+        if last is not None:
+            asked = self._may_want(record)
+            if last in asked and passes(asked[last], record):
+                result = self._ask(source, last, record)
+                if result is not None:
+                    return result
+        return self._ask_others(source, record, depth)
+
+    def _ask_others(self, source: Source, record: Record, depth: int) -> str | None:
+        """Do what `_record` does after it has asked the parser that claimed the last record."""
+        last = source.last_parser
+        for place, tests in self._may_want(record).items():
+            if place != last and passes(tests, record):
+                result = self._ask(source, place, record)
+                if result is not None:
+                    installed = self._parsers[place]
+                    # one that claims whatever has a usage must not come before the particular ones
+                    source.last_parser = place if installed.is_particular else None
+                    if depth == 0:
+                        self._choose_batch(source, installed)
+                    return result
         if depth < envelopes.MAX_DEPTH:
             for found in envelopes.inner(record):
                 if isinstance(found, bytes):
@@ -804,27 +867,46 @@ class Pipeline:
 
     def _ask(self, source: Source, place: int, record: Record) -> str | None:
         installed = self._parsers[place]
-        name, parser = installed.name, installed.parser
+        name = installed.name
+        try:
+            requests = installed.parser(record, self._memory(source, name))
+            if requests and not installed.is_ours:
+                checked(requests)
+        except Exception as error:
+            return self._blame(name, error)
+        return self._take(source, installed, record, requests)
+
+    def _memory(self, source: Source, name: str) -> Memory:
         memory = source.memories.get(name)
         if memory is None:
             memory = source.memories[name] = {}
-        try:
-            requests = parser(record, memory)
-            if requests and not installed.is_ours:
-                checked(requests)
-        except ParseError:
+        return memory
+
+    def _blame(self, name: str, error: Exception) -> str:
+        """Give the result of a line of which its parser has raised an error."""
+        if isinstance(error, ParseError):
             return "malformed"
-        except Exception:
-            # a stranger's parser: its bug costs this line, and is told once
-            if name not in self._blamed:
-                self._blamed.add(name)
-                log.exception(
-                    "parser %s failed; the line is passed over, further failures are only counted",
-                    name,
-                )
-            return "plugin_error"
+        # a stranger's parser: its bug costs this line, and is told once
+        if name not in self._blamed:
+            self._blamed.add(name)
+            log.error(
+                "parser %s failed; the line is passed over, further failures are only counted",
+                name,
+                exc_info=error,
+            )
+        return "plugin_error"
+
+    def _take(
+        self,
+        source: Source,
+        installed: Installed,
+        record: Record,
+        requests: Sequence[Request] | None,
+    ) -> str | None:
+        """Count what a parser gave for a record."""
         if requests is None:
             return None
+        name = installed.name
         result = "ignored"
         for request in requests:
             extra = tuple([_label(record, path) for path in self._labels]) if self._labels else ()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
+from functools import cache
 from typing import Any, Protocol
 
 import msgspec
-from msgspec.structs import astuple
 
 Record = dict[str, Any]
 """One decoded JSON object of a log."""
@@ -86,38 +86,49 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 
 
-_MAX_TYPES = 256
-_numbers_of: dict[tuple[type, ...], tuple[int, ...]] = {}
-"""For the types of a request's fields, all good: which fields are numbers."""
+_NUMBERS = (int, float)
 
 
 def checked(requests: Sequence[Request]) -> Sequence[Request]:
     """Give the requests of a parser that is not ours; TypeError names the field that is not what it should be."""
+    is_sound = _sound_test()
     for request in requests:
         if type(request) is not Request:
             raise TypeError(f"expected a Request, got {type(request).__name__}")
-        values = astuple(request)
-        types = tuple(map(type, values))
-        numbers = _numbers_of.get(types)
-        if numbers is None:
-            numbers = _numbers_of[types] = _numbers(types)
-        for place in numbers:
-            if not 0 <= values[place] < 2**63:
-                name = Request.__struct_fields__[place]
+        if is_sound(request):
+            continue
+        for name in Request.__struct_fields__:
+            value, allowed = getattr(request, name), _allowed(name)
+            if type(value) not in allowed:
+                raise TypeError(
+                    f"{name}: expected {' or '.join([one.__name__ for one in allowed])}, "
+                    f"got {type(value).__name__}"
+                )
+            if type(value) in _NUMBERS and not 0 <= value < 2**63:
                 raise TypeError(f"{name}: expected a number that is not negative and under 2**63")
     return requests
 
 
-def _numbers(types: tuple[type, ...]) -> tuple[int, ...]:
-    for name, kind in zip(Request.__struct_fields__, types, strict=True):
-        allowed = _TYPES.get(name, (int, type(None)))
-        if kind not in allowed:
-            raise TypeError(
-                f"{name}: expected {' or '.join([one.__name__ for one in allowed])}, got {kind.__name__}"
-            )
-    if len(_numbers_of) >= _MAX_TYPES:
-        _numbers_of.clear()
-    return tuple([place for place, kind in enumerate(types) if kind in (int, float)])
+def _allowed(name: str) -> tuple[type, ...]:
+    return _TYPES.get(name, (int, type(None)))
+
+
+@cache
+def _sound_test() -> Callable[[Request], bool]:
+    """Write what tells, in half the time that a loop over the fields takes, whether all are what they should be."""
+    lines = []
+    for name in Request.__struct_fields__:
+        allowed = _allowed(name)
+        tests = ["v is None"] if type(None) in allowed else []
+        tests += [f"type(v) is {kind.__name__}" for kind in (str, bool, Decimal) if kind in allowed]
+        numbers = [f"type(v) is {kind.__name__}" for kind in _NUMBERS if kind in allowed]
+        if numbers:
+            tests.append(f"({' or '.join(numbers)}) and 0 <= v < {2**63}")
+        lines.append(f"    v = request.{name}\n    if not ({' or '.join(tests)}): return False\n")
+    names: dict[str, Any] = {"Decimal": Decimal}
+    exec(f"def is_sound(request):\n{''.join(lines)}    return True\n", names)  # noqa: S102 - our own words
+    found: Callable[[Request], bool] = names["is_sound"]
+    return found
 
 
 class Parser(Protocol):

@@ -122,11 +122,8 @@ _ARE_HISTOGRAMS = frozenset((*HISTOGRAMS, *GEN_AI_HISTOGRAMS))
 _NOTHING = (-1, orjson.Fragment(b""))
 
 
-def later(last: float | None, timestamp: float | None) -> float | None:
-    """Give the later of two times, Unix seconds; one that cannot be is none."""
-    if timestamp is None or not 0.0 < timestamp < 1e11:
-        return last
-    return timestamp if last is None or timestamp > last else last
+MAX_SECOND = 1e11
+"""Unix seconds: what is told to be later is no time."""
 
 
 class Series:
@@ -139,10 +136,10 @@ class Series:
         *EXEMPLARS,
         "_cost_total",
         "_duration_ns",
-        "_last_request",
         "cost_pico",
         "labels",
         "last_moment",
+        "last_second",
         "more_ns",
     )
 
@@ -176,9 +173,10 @@ class Series:
     times_to_first_token: list[int] | None
     times_per_output_token: list[int] | None
     batch_sizes: list[int] | None
-    _last_request: float | None
+    last_second: float
+    """What `last_request` is made of, with the next: Unix seconds, 0 for none."""
     last_moment: datetime | None
-    """A time that is not in `last_request` yet."""
+    """A time that is not in `last_second` yet."""
     remaining_requests: int | None
     remaining_requests_order: int | None
     remaining_tokens: int | None
@@ -249,13 +247,15 @@ class Series:
     def last_request(self) -> float | None:
         """When the latest request ended, Unix seconds."""
         if self.last_moment is not None:
-            self._last_request = later(self._last_request, seconds_of(self.last_moment))
+            second = seconds_of(self.last_moment)
+            if second is not None and self.last_second < second < MAX_SECOND:
+                self.last_second = second
             self.last_moment = None
-        return self._last_request
+        return self.last_second or None
 
     @last_request.setter
     def last_request(self, timestamp: float | None) -> None:
-        self._last_request, self.last_moment = timestamp, None
+        self.last_second, self.last_moment = timestamp or 0.0, None
 
     def dump(self) -> list[Any]:
         """Give JSON values from which `load` makes the same series, every number exact."""
