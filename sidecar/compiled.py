@@ -52,7 +52,10 @@ _TEXTS = frozenset(
 )
 
 
-_MEMOS = {read: fields.Memo(READERS[read]) for read in (*_TEXTS, "status")}
+_MEMOS = {
+    read: vars(READERS[read]).get("memo", fields.Memo(READERS[read]))
+    for read in (*_TEXTS, "status")
+}
 """One for all tables and shapes, so that what is kept stays small."""
 
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import wraps
 from typing import Annotated, Any
 from urllib.parse import unquote
 
@@ -57,6 +58,18 @@ class Memo(dict[Any, Any]):
                 self.clear()
             self[value] = answer
         return answer
+
+
+def remembered(read: Callable[[Any], str | None]) -> Callable[[Any], str | None]:
+    """Keep what a function has read from texts: a log says the same few again and again."""
+    memo = Memo(read)
+
+    @wraps(read)
+    def ask(value: Any) -> str | None:
+        return memo[value] if type(value) is str else read(value)
+
+    ask.memo = memo  # type: ignore[attr-defined] # a function's own attribute
+    return ask
 
 
 def step(container: Any, key: str) -> Any:
@@ -256,6 +269,7 @@ _PATH_MODEL = re.compile(
 )
 
 
+@remembered
 def model_in_path(value: Any) -> str | None:
     """Read the model from a path that names it: Gemini, Vertex, Bedrock (`/model/…/converse`), an Azure deployment."""
     if type(value) is not str or len(value) > 4096:
@@ -328,6 +342,7 @@ _KNOWN_PROVIDERS = (
 # What is left off sells other things too, or is an everyday word.
 
 
+@remembered
 def provider(value: Any) -> str | None:
     """Read a provider's name: OpenTelemetry's value where it has one, else as logged, in lower case."""
     name = text(value)
@@ -356,6 +371,7 @@ def service_tier(value: Any) -> str | None:
     return _SERVICE_TIERS.get(value.lower()) if type(value) is str else None
 
 
+@remembered
 def known_provider(value: Any) -> str | None:
     """Read a provider's name if it is one that serves models (`ollama`, `cohere-v2`), so that the line is no other's."""
     name = provider(value)
@@ -393,6 +409,7 @@ _HOSTS = (
 )
 
 
+@remembered
 def host_provider(value: Any) -> str | None:
     """Tell whose a host (or the host of a URL) is; `None` for one that is no provider's."""
     if type(value) is not str or len(value) > 4096:
@@ -418,6 +435,7 @@ _VERB = re.compile(r"[^/]+:([A-Za-z]+)", re.A)
 _METHODS = frozenset({"get", "post", "put", "patch", "delete", "head", "options"})
 
 
+@remembered
 def endpoint(value: Any) -> str | None:
     """Bring a URL, a path or an operation into its closed form: no host, query, version, model or id.
 
@@ -480,6 +498,7 @@ _ENDPOINTS = frozenset(
 )
 
 
+@remembered
 def model_endpoint(value: Any) -> str | None:
     """Read an endpoint if it is one that only model servers have, so that the line is no other's."""
     found = endpoint(value) if type(value) is str and "/" in value else None
@@ -542,6 +561,7 @@ _FINISH_REASONS = {
 """The digits are Gemini's enum where a client writes protobuf's numbers (STOP 1, MAX_TOKENS 2, SAFETY 3)."""
 
 
+@remembered
 def finish_reason(value: Any) -> str | None:
     """Bring a provider's reason into the closed set `stop length tool_calls content_filter error other`."""
     if type(value) is list:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -56,6 +57,9 @@ _TOKEN = re.compile(
 _KEY = re.compile(rb'"[ !#-\[\]-z|-~]*+"')
 
 
+_escaped = lru_cache(maxsize=1024)(re.escape)
+"""Most of what is escaped in a log are its keys and marks, in each line again."""
+
 Verbatim = Set[tuple[str, str]]
 """Keys and kinds of values, `text`, `number` or `flag`: such values at such keys, at any depth, tell who claims a record."""
 KINDS: Mapping[type, str] = {str: "text", int: "number", float: "number", bool: "flag"}
@@ -78,13 +82,14 @@ def outline(line: bytes, verbatim: Verbatim, openable: Set[str]) -> bytes | None
         before = text[at : match.start(match.lastgroup or 0)]
         at = match.end()
         kind = match.lastgroup
-        parts.append(re.escape(before))
+        if before:
+            parts.append(_escaped(before))
         if kind == "key":
             if not known or token in known[-1] or not _KEY.fullmatch(token):
                 return None
             known[-1].add(token)
             key = token[1:-1].decode()
-            parts.append(re.escape(text[match.start("key") : at]))
+            parts.append(_escaped(text[match.start("key") : at]))
         elif kind == "mark":
             if token == b"{":
                 known.append(set())
@@ -92,11 +97,11 @@ def outline(line: bytes, verbatim: Verbatim, openable: Set[str]) -> bytes | None
                 known.pop()
             elif token == b"[" and key in openable:
                 return None
-            parts.append(re.escape(token))
+            parts.append(_escaped(token))
         elif (key, kind) in verbatim:
             if len(token) > MAX_VERBATIM_BYTES or b"\\" in token:
                 return None
-            parts.append(re.escape(token))
+            parts.append(_escaped(token))
         elif kind == "text":
             parts.append((_NOT_OPENED if key in openable else b"") + _TEXT)
         else:
