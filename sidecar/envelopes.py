@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from operator import itemgetter
 from typing import Any, Literal
 
 import msgspec
@@ -87,6 +88,7 @@ class _DockerLine(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
 _AS_DIGITS = bytes(ord("0") if byte in b"0123456789" else byte for byte in range(256))
 _docker_lines = msgspec.json.Decoder(_DockerLine).decode_lines
+_last = itemgetter(-1)
 
 
 def cri_texts(lines: list[bytes]) -> bytes | None:
@@ -104,21 +106,18 @@ def cri_texts(lines: list[bytes]) -> bytes | None:
     return b"\n".join(texts)
 
 
-def docker_texts(whole: bytes) -> bytes | None:
-    """Take lines of Docker's out of their wrappers at once; `None` where not all of them are whole ones."""
+def docker_texts(whole: bytes) -> tuple[bytes, int] | None:
+    """Take lines of Docker's out of their wrappers at once, and count them; `None` where not all are whole ones."""
     try:
-        records = _docker_lines(whole)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None
-    texts = [record.log for record in records]
-    # one newline each, and none but at the end
-    if "".join([text[-1:] for text in texts]) != "\n" * len(texts):
-        return None
-    try:
+        texts = [record.log for record in _docker_lines(whole)]
+        # one newline each, and none but at the end
+        if {*map(_last, texts)} != {"\n"}:
+            return None
         text = "".join(texts).encode()
-    except UnicodeEncodeError:
+    except (msgspec.MsgspecError, UnicodeError, RecursionError, IndexError):
         return None
-    return text if has_lines(text, len(texts)) and has_lines(whole, len(texts)) else None
+    number = len(texts)
+    return (text, number) if has_lines(text, number) and has_lines(whole, number) else None
 
 
 def docker(record: Any) -> tuple[str, bool, bytes] | None:

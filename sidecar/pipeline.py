@@ -302,7 +302,8 @@ class Pipeline:
             self._feed_all(source, whole)
         general = lines["ignored"] + lines["not_json"] - others - passed
         if known.is_lesson_due(sum(lines.values()) - results, passed, general):
-            known.learn(split(self._unwrapped(source, whole) or b""), self._outline)
+            text, _ = self._unwrapped(source, whole) or (b"", 0)
+            known.learn(split(text), self._outline)
 
     def _feed_all(self, source: Source, whole: bytes | memoryview) -> None:
         records = self._decoded(source, lambda: self._unwrapped(source, whole))
@@ -313,7 +314,7 @@ class Pipeline:
 
     def _feed_others(self, source: Source, known: noise.Noise, whole: bytes | memoryview) -> int:
         """Count whole lines, those at once that their bytes tell to be no request; give how many those are."""
-        text = self._unwrapped(source, whole)
+        text, _ = self._unwrapped(source, whole) or (None, 0)
         # two of Docker's records on one line, and none on another, are read the general way
         if text is None or (
             source.is_docker and bytes(whole).count(b"\n{") + 1 != bytes(text).count(b"\n")
@@ -332,7 +333,7 @@ class Pipeline:
         def other_lines() -> list[bytes]:
             return [line for line, part in zip(split(whole), found, strict=True) if len(part) > 1]
 
-        records = self._decoded(source, lambda: b"".join(found), texts)
+        records = self._decoded(source, lambda: (b"".join(found), None), texts)
         if records is None:
             read = self._read(source, other_lines(), wrapper)
         else:
@@ -360,14 +361,16 @@ class Pipeline:
             wrapper is None or wrapper == (source.is_cri, source.is_docker)
         )
 
-    def _unwrapped(self, source: Source, whole: bytes | memoryview) -> bytes | memoryview | None:
+    def _unwrapped(self, source: Source, whole: bytes | memoryview) -> Unwrapped | None:
         """Take whole lines out of the wrapper that the last one was in; `None` where not all of them are in it."""
         if source.is_cri:
-            return envelopes.cri_texts(split(whole))
-        return envelopes.docker_texts(bytes(whole)) if source.is_docker else whole
+            lines = split(whole)
+            text = envelopes.cri_texts(lines)
+            return None if text is None else (text, len(lines))
+        return envelopes.docker_texts(bytes(whole)) if source.is_docker else (whole, None)
 
     def _decoded(
-        self, source: Source, text: Callable[[], bytes | memoryview | None], blank: int = 0
+        self, source: Source, text: Callable[[], Unwrapped | None], blank: int = 0
     ) -> list[Any] | None:
         """Decode whole lines at once; `None` where not each of them, but the blank ones, is one record of a known shape."""
         batch = source.batch
@@ -376,12 +379,14 @@ class Pipeline:
             return None
         if batch is None or not self._is_between_lines(source) or not batch.renew():
             return None
-        lines = text()
+        lines, number = text() or (None, 0)
         records = batch.records(lines) if lines is not None else None
-        # two records on one line, or one on two lines, are read the general way
-        if lines is not None and records is not None and has_lines(lines, len(records) + blank):
-            source.waits = 0
-            return records
+        if lines is not None and records is not None:
+            found = len(records) + blank
+            # two records on one line, or one on two lines, are read the general way
+            if found == number or (number is None and has_lines(lines, found)):
+                source.waits = 0
+                return records
         source.waits = min(source.waits + 1, 6)
         source.wait = (1 << source.waits) - 1
         return None
@@ -967,6 +972,8 @@ def _first(results: list[str]) -> str:
     return "ignored"
 
 
+Unwrapped = tuple[bytes | memoryview, int | None]
+"""Whole lines without their wrapper, and how many, where that is known."""
 Kind = type | Set[str] | Callable[[Any], bool]
 """What stands at a key of a parser's: a value of a type, one of some texts, or whatever a function says yes to."""
 _KINDS_OF_OUTLINES = (object, dict, list, str, bool, type(None))
