@@ -74,7 +74,7 @@ class Run:
     @property
     def counts_at_once(self) -> bool:
         batch = self.source.batch
-        return batch is not None and batch.renew()
+        return batch is not None and batch.renew(1)
 
 
 def text_of(*records: dict[str, Any]) -> bytes:
@@ -103,6 +103,19 @@ def test_lines_of_known_shapes_are_counted_at_once() -> None:
 
     assert run.counts_at_once
     assert run.sidecar.health.lines["request"] == 2 * SHOWN
+
+
+def test_a_loop_is_written_for_all_the_shapes_that_came_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sidecar.batch.BYTES_BEFORE_WRITTEN", 40_000)
+
+    run = both(*shown())
+    assert not run.source.batch._is_written  # type: ignore[union-attr]
+    run = both(*shown(), *shown(), text_of(LINE, FAILED))
+
+    assert run.counts_at_once
+    assert run.source.batch.records(text_of(LINE, FAILED)) is not None  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
@@ -274,7 +287,7 @@ def test_values_of_another_type_than_at_first_are_soon_counted_at_once() -> None
     run = both(*shown(), *[odd, text_of(LINE)] * 8)
 
     assert run.source.batch is not None
-    assert run.source.batch.renew()
+    assert run.source.batch.renew(1)
     assert run.source.batch.records(odd + text_of(LINE)) is not None
 
 
