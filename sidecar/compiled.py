@@ -63,13 +63,13 @@ MAX_SHAPES = 128
 """Functions kept for one parser; the shapes that come after are read by the tables themselves."""
 SEEN_BEFORE_COMPILED = 4
 """A shape that comes less often is not worth the millisecond that writing its function takes."""
-DECLINED_BEFORE_COMPILED = 64
+DECLINED_BEFORE_COMPILED = 16
 """The same for one whose records are not of the table's format: that is soon told without a function."""
 SEEN_INSIDE_BEFORE_COMPILED = 2
 """The same for an object in records whose own keys have come so often; the first that it is there is worth it at once."""
 REFUSED_BEFORE_FORGOTTEN = 20_000
 """How often a shape must find no room before all are forgotten: to compile them again costs less than that did."""
-MISSED_BEFORE_ESSENCE = 16
+MISSED_BEFORE_ESSENCE = 64
 """Records without a function before what tables look at is told apart from the rest of a record."""
 MAX_LESSONS = 32
 """How often values of other types than before are taken in: each time what reads them is written anew."""
@@ -184,13 +184,12 @@ class Compiled:
         if self.essential is not None:
             reads, parse = self.essential
             return parse(essence(record, reads), {})
+        answer: Any = None
         for table in self.tables:
-            if self.gives_found:
-                answer: Any = table.find(record) if table.claims(record) else None
-            else:
-                answer = table.parse(record)
-            if answer is not None:
-                break
+            if table.claims(record):
+                answer = table.find(record) if self.gives_found else table.parse(record)
+                if answer is not None:
+                    break
         self.missed += 1
         if self.missed >= MISSED_BEFORE_ESSENCE and not self.is_essential:
             compiled = Compiled(self.tables, gives_found=self.gives_found, is_essential=True)
@@ -245,11 +244,16 @@ class Compiled:
         answer = self.general(record)
         if len(record) <= MAX_KEYS:
             shape = tuple(sorted(record))
-            times = DECLINED_BEFORE_COMPILED if answer is None else SEEN_BEFORE_COMPILED
-            if self.is_due(shape, times):
+            is_soon = answer is not None or not self.may_claim(shape)
+            if self.is_due(shape, SEEN_BEFORE_COMPILED if is_soon else DECLINED_BEFORE_COMPILED):
                 take = self.of_shape(tuple(record))
                 self.takes[tuple(record)] = self.takes[shape] = take
         return answer
+
+    def may_claim(self, shape: tuple[str, ...]) -> bool:
+        """Tell whether any table may claim records with these keys; where none may, their function costs nothing."""
+        keys = frozenset(shape)
+        return any(may_claim(table, keys) for table in self.tables)
 
     def of_shape(self, shape: tuple[str, ...]) -> Take:
         """Give the function for records with these keys: of the tables that may claim them, each in turn."""
@@ -360,11 +364,11 @@ def narrowed(table: Table, known: Keys) -> Table:
 
 def is_reachable(chain: tuple[str, ...], known: Keys) -> bool:
     """Tell whether a chain may lead somewhere, by the keys that are known."""
-    return all(
-        chain[depth] in known[chain[:depth]]
-        for depth in range(len(chain))
-        if chain[:depth] in known
-    )
+    for depth, key in enumerate(chain):
+        keys = known.get(chain[:depth])
+        if keys is not None and key not in keys:
+            return False
+    return True
 
 
 def _widest(table: Table, known: Keys) -> tuple[str, ...] | None:
