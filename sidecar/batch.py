@@ -40,8 +40,8 @@ MAX_MEMBERS = 256
 """Keys of all shapes together; more is no log whose lines are alike."""
 MAX_CELLS = 4096
 """Spellings of labels that lead to a series at once."""
-BYTES_BEFORE_WRITTEN = 48 * 1024
-"""Of lines that come before a new shape is taken in: to write the loop takes as long as to read a thousand without."""
+LINES_BEFORE_WRITTEN = 96
+"""How many come before a new shape is taken in: to write the loop takes as long as to read a thousand without."""
 ENOUGH_TO_LEARN = 64
 """Lines of one read; with fewer they are so long that the values matter little."""
 MAX_SPELLING = 300
@@ -104,7 +104,7 @@ class Batch:
         self._compiled, self._meter = compiled, meter
         self._labels, self._rivals = labels, rivals
         self._version, self._epoch = 0, meter.epoch
-        self._is_due, self._waited_bytes = False, 0
+        self._is_due, self._waited_lines = False, 0
         self._is_written = False
         self._missed = 0
         self._decode_lines: Decode = _decode_none
@@ -133,17 +133,17 @@ class Batch:
             cells = self._cells[of_path] = {}
         return self._count(records, cells, of_path)
 
-    def renew(self, number_bytes: int) -> bool:
-        """Take in the shapes that came since, soon; tell whether any of so many bytes more can be read."""
+    def renew(self, text: bytes | memoryview) -> bool:
+        """Take in the shapes that came since, soon; tell whether any lines of a text can be read."""
         if self._epoch != self._meter.epoch:
             self._is_due = True
         elif self._version != self._compiled.version:
             # what comes with it is written with it
-            self._waited_bytes += number_bytes
-            self._is_due = self._waited_bytes > BYTES_BEFORE_WRITTEN
+            self._waited_lines += bytes(text).count(b"\n") or 1
+            self._is_due = self._waited_lines > LINES_BEFORE_WRITTEN
         if self._is_due:
             self._version, self._epoch = self._compiled.version, self._meter.epoch
-            self._is_due, self._waited_bytes = False, 0
+            self._is_due, self._waited_lines = False, 0
             self._write()
         return self._is_written
 

@@ -306,7 +306,7 @@ class Pipeline:
             known.learn(split(text), self._outline)
 
     def _feed_all(self, source: Source, whole: bytes | memoryview) -> None:
-        records = self._decoded(source, len(whole), lambda: self._unwrapped(source, whole))
+        records = self._decoded(source, whole, lambda: self._unwrapped(source, whole))
         if records is None:
             self.feed(source, split(whole))
         else:
@@ -333,7 +333,7 @@ class Pipeline:
         def other_lines() -> list[bytes]:
             return [line for line, part in zip(split(whole), found, strict=True) if len(part) > 1]
 
-        records = self._decoded(source, len(whole), lambda: (b"".join(found), None), texts)
+        records = self._decoded(source, whole, lambda: (b"".join(found), None), texts)
         if records is None:
             read = self._read(source, other_lines(), wrapper)
         else:
@@ -372,7 +372,7 @@ class Pipeline:
     def _decoded(
         self,
         source: Source,
-        number_bytes: int,
+        whole: bytes | memoryview,
         text: Callable[[], Unwrapped | None],
         blank: int = 0,
     ) -> list[Any] | None:
@@ -381,7 +381,7 @@ class Pipeline:
         if source.wait:
             source.wait -= 1
             return None
-        if batch is None or not self._is_between_lines(source) or not batch.renew(number_bytes):
+        if batch is None or not self._is_between_lines(source) or not batch.renew(whole):
             return None
         lines, number = text() or (None, 0)
         records = batch.records(lines) if lines is not None else None
@@ -454,7 +454,7 @@ class Pipeline:
                 and not source.is_docker
                 and self._is_between_lines(source)
                 # those that wait are of the shapes known so far
-                and (records or batch.renew(len(line)))
+                and (records or batch.renew(line))
             ):
                 try:
                     records.append(batch.decode(line))

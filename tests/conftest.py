@@ -19,4 +19,4 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 @pytest.fixture(autouse=True, scope="session")
 def _few_lines_are_enough_to_be_counted_at_once() -> None:
     """A loop is written for a shape when it is known: what tests hold against the general path are short texts."""
-    batch.BYTES_BEFORE_WRITTEN = 0
+    batch.LINES_BEFORE_WRITTEN = 0

@@ -74,7 +74,7 @@ class Run:
     @property
     def counts_at_once(self) -> bool:
         batch = self.source.batch
-        return batch is not None and batch.renew(1)
+        return batch is not None and batch.renew(b"")
 
 
 def text_of(*records: dict[str, Any]) -> bytes:
@@ -108,7 +108,7 @@ def test_lines_of_known_shapes_are_counted_at_once() -> None:
 def test_a_loop_is_written_for_all_the_shapes_that_came_together(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("sidecar.batch.BYTES_BEFORE_WRITTEN", 40_000)
+    monkeypatch.setattr("sidecar.batch.LINES_BEFORE_WRITTEN", 100)
 
     run = both(*shown())
     assert not run.source.batch._is_written  # type: ignore[union-attr]
@@ -262,9 +262,11 @@ def test_the_model_asked_for_is_counted_at_once() -> None:
 
 
 def test_lines_with_their_keys_in_another_order_each_time_are_counted_at_once() -> None:
-    order, lines = random.Random(5), []
-    for record in [LINE, FAILED] * 40:
-        lines.append({key: record[key] for key in order.sample([*record], len(record))})
+    order = random.Random(5)
+    lines = [
+        {key: record[key] for key in order.sample([*record], len(record))}
+        for record in [LINE, FAILED] * 40
+    ]
 
     run = both(*[text_of(*lines[at : at + 4]) for at in range(0, len(lines), 4)])
 
@@ -287,7 +289,7 @@ def test_values_of_another_type_than_at_first_are_soon_counted_at_once() -> None
     run = both(*shown(), *[odd, text_of(LINE)] * 8)
 
     assert run.source.batch is not None
-    assert run.source.batch.renew(1)
+    assert run.source.batch.renew(b"")
     assert run.source.batch.records(odd + text_of(LINE)) is not None
 
 

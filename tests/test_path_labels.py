@@ -92,7 +92,7 @@ def test_files_counted_at_once_by_one_loop_keep_their_own_labels() -> None:
 
     assert one.batch is not None
     assert one.batch is two.batch
-    assert one.batch.renew(1)
+    assert one.batch.renew(b"")
     assert requests(sidecar) == {
         ("t", "a", "one", "app"): 20,
         ("u", "a", "one", "app"): 20,
