@@ -435,16 +435,15 @@ class Pipeline:
         """Count lines in their order, all of them, or while the source is quiet in a wrapper; give how many."""
         fitting: list[bytes] = []
         records: list[Any] = []
-        after = 0
-        for number, line in enumerate(lines):
-            if number < after:
-                continue
-            if source.batch is None and source.last_parser is not None and not records:
-                after = self._read_by_last(source, lines, number)
-                if wrapper is not None and not self._is_quiet(source, wrapper):
-                    return after
-                if number < after:
-                    continue
+        number = 0
+        while number < len(lines):
+            if source.batch is None and source.last_parser is not None:
+                number = self._read_by_last(source, lines, number)
+                if number == len(lines) or (
+                    wrapper is not None and not self._is_quiet(source, wrapper)
+                ):
+                    return number
+            line, number = lines[number], number + 1
             batch = source.batch
             if (
                 batch is not None
@@ -466,15 +465,14 @@ class Pipeline:
             if records:
                 left = self._count_fitting(source, records, fitting, wrapper)
                 if wrapper is not None and not self._is_quiet(source, wrapper):
-                    return number - left
+                    return number - 1 - left
                 records, fitting = [], []
             self._end(source, self._line(source, line))
             if wrapper is not None and not self._is_quiet(source, wrapper):
-                return number + 1
+                return number
         if records:
-            left = self._count_fitting(source, records, fitting, wrapper)
-            return len(lines) - left
-        return len(lines)
+            number -= self._count_fitting(source, records, fitting, wrapper)
+        return number
 
     def _read_by_last(self, source: Source, lines: list[bytes], start: int) -> int:
         """Read lines from `start` on, while each is a record, by the parser that claimed the last one; give where it ended.

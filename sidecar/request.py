@@ -116,17 +116,21 @@ def _allowed(name: str) -> tuple[type, ...]:
 @cache
 def _sound_test() -> Callable[[Request], bool]:
     """Write what tells, in half the time that a loop over the fields takes, whether all are what they should be."""
-    lines = []
+    lines = ["def is_sound(request):"]
     for name in Request.__struct_fields__:
         allowed = _allowed(name)
-        tests = ["v is None"] if type(None) in allowed else []
-        tests += [f"type(v) is {kind.__name__}" for kind in (str, bool, Decimal) if kind in allowed]
+        tests = [f"type(v) is {kind.__name__}" for kind in (str, bool, Decimal) if kind in allowed]
         numbers = [f"type(v) is {kind.__name__}" for kind in _NUMBERS if kind in allowed]
         if numbers:
             tests.append(f"({' or '.join(numbers)}) and 0 <= v < {2**63}")
-        lines.append(f"    v = request.{name}\n    if not ({' or '.join(tests)}): return False\n")
+        # most are not told
+        lines += [
+            f"  if request.{name} is not None:" if type(None) in allowed else "  if True:",
+            f"    v = request.{name}",
+            f"    if not ({' or '.join(tests)}): return False",
+        ]
     names: dict[str, Any] = {"Decimal": Decimal}
-    exec(f"def is_sound(request):\n{''.join(lines)}    return True\n", names)  # noqa: S102 - our own words
+    exec("\n".join([*lines, "  return True"]), names)  # noqa: S102 - our own words
     found: Callable[[Request], bool] = names["is_sound"]
     return found
 
