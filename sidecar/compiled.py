@@ -244,7 +244,7 @@ class Compiled:
         answer = self.general(record)
         if len(record) <= MAX_KEYS:
             shape = tuple(sorted(record))
-            is_soon = answer is not None or not self.may_claim(shape)
+            is_soon = answer is not None or (self.essential is None and not self.may_claim(shape))
             if self.is_due(shape, SEEN_BEFORE_COMPILED if is_soon else DECLINED_BEFORE_COMPILED):
                 take = self.of_shape(tuple(record))
                 self.takes[tuple(record)] = self.takes[shape] = take
@@ -275,16 +275,18 @@ class Compiled:
 
     def of_table(self, table: Table, shape: tuple[str, ...]) -> Take:
         if not self.gives_found and not frozenset(shape).isdisjoint(table.inside):
-            return self.nested(table)
+            return self.nested(table, looks_inside_only=not table.may_be_enough(shape))
         return self.known(table.within(shape), {(): shape}, table)
 
-    def nested(self, table: Table) -> Take:
+    def nested(self, table: Table, *, looks_inside_only: bool = False) -> Take:
         """Give the function for records in which others may be, that have shapes of their own."""
         if id(table) not in self.finds:
             line = replace(table, bodies=(), body_at=(), inside=())
             self.finds[id(table)] = _compile_find(line), _compile_find(*table.bodies)
         find, find_body = self.finds[id(table)]
-        return lambda record: table.parse_with(record, find, find_body)
+        return lambda record: table.parse_with(
+            record, find, find_body, looks_inside_only=looks_inside_only
+        )
 
     def known(self, table: Table, known: Keys, whole: Table) -> Take:
         """Give the function for records of which these keys are known: it looks at one object more, or reads.

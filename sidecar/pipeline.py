@@ -511,7 +511,11 @@ class Pipeline:
                         add(requests[0], extra)
                         counted += 1
                         continue
-                    result = self._take(source, installed, record, requests)
+                    result = (
+                        None
+                        if requests is None
+                        else self._take(source, installed, record, requests)
+                    )
                 if result is None:
                     result = self._ask_others(source, record, 0)
             else:
@@ -751,7 +755,7 @@ class Pipeline:
         """Do what `_record` does after it has asked the parser that claimed the last record."""
         last = source.last_parser
         for place, tests in self._may_want(record).items():
-            if place != last and passes(tests, record):
+            if place != last and (tests is None or passes(tests, record)):
                 result = self._ask(source, place, record)
                 if result is not None:
                     installed = self._parsers[place]
@@ -882,7 +886,8 @@ class Pipeline:
                 checked(requests)
         except Exception as error:
             return self._blame(name, error)
-        return self._take(source, installed, record, requests)
+        # most are asked about what is not theirs
+        return None if requests is None else self._take(source, installed, record, requests)
 
     def _memory(self, source: Source, name: str) -> Memory:
         memory = source.memories.get(name)
@@ -909,11 +914,9 @@ class Pipeline:
         source: Source,
         installed: Installed,
         record: Record,
-        requests: Sequence[Request] | None,
-    ) -> str | None:
+        requests: Sequence[Request],
+    ) -> str:
         """Count what a parser gave for a record."""
-        if requests is None:
-            return None
         name = installed.name
         result = "ignored"
         for request in requests:

@@ -201,6 +201,11 @@ class Table:
                     by_key[head].append(place)
         return dict(by_key)
 
+    @cached_property
+    def body_heads(self) -> list[tuple[str, str]]:
+        """Where a body may be, with the key in the record that it begins with."""
+        return [(fields.WAYS[path][-1][0], path) for path in self.body_at]
+
     @classmethod
     def from_toml(cls, name: str, mapping: Mapping[str, Any]) -> Table:
         """Read a table as a user writes it (SPEC §4); ValueError, one sentence, for what it cannot be."""
@@ -367,12 +372,29 @@ class Table:
                 )
         return told
 
-    def parse_with(self, record: Record, find: Find, find_body: Find) -> tuple[Request, ...] | None:
+    def may_be_enough(self, keys: Iterable[str]) -> bool:
+        """Tell whether a record with these keys may be another's, or a request by itself, without what is `inside`."""
+        keys = frozenset(keys)
+        heads = {chain[0] for path, _ in (*self.when, *self.unless) for chain in fields.WAYS[path]}
+        heads.update(head for head, _ in self.body_heads)
+        named = self.within(keys).sources
+        return (
+            self.input_excludes_cache
+            or self.output_excludes_reasoning
+            or not heads.isdisjoint(keys)
+            or all(not named.keys().isdisjoint(group) for group in self.needs)
+        )
+
+    def parse_with(
+        self, record: Record, find: Find, find_body: Find, *, looks_inside_only: bool = False
+    ) -> tuple[Request, ...] | None:
         """Do what the table's parser does, by functions that read a record and a body; `None`: not of mine."""
-        found = find(record)
-        if found is None:
-            return None
-        request = self.request(record, found, find_body)
+        request = None
+        if not looks_inside_only:
+            found = find(record)
+            if found is None:
+                return None
+            request = self.request(record, found, find_body)
         for key in self.inside if request is None else ():
             inner = record.get(key)
             if type(inner) is dict and inner:
@@ -388,8 +410,8 @@ class Table:
 
     def request(self, record: Record, found: dict[str, Any], find_body: Find) -> Request | None:
         """Make the finished request that a record and the body in it tell; `None` where they tell of none."""
-        for path in self.body_at:
-            if fields.WAYS[path][-1][0] not in record:
+        for head, path in self.body_heads:
+            if head not in record:
                 continue
             body = _opened(fields.get(record, path))
             told = find_body(body) if body is not None else None
@@ -400,7 +422,7 @@ class Table:
 
     def is_enough(self, found: Mapping[str, Any]) -> bool:
         """Tell whether what was found makes a finished request, by `needs`."""
-        return all(any(name in found for name in group) for group in self.needs)
+        return not any(found.keys().isdisjoint(group) for group in self.needs)
 
 
 def _merged(found: dict[str, Any], body: dict[str, Any]) -> dict[str, Any]:
@@ -459,7 +481,7 @@ def _told(told: Mapping[str, Any]) -> dict[str, Origin]:
 
 def finish(found: Mapping[str, Any]) -> Request:
     """Make the request of what was found: a class for its failure, a status and durations where they follow."""
-    made = {name: found[name] for name in PLAIN if name in found}
+    made = {name: value for name, value in found.items() if name in _PLAIN}
     if made.get("request_model") == made.get("model"):
         made.pop("request_model", None)
     status, errors = found.get("status_code"), found.get("error", ())
@@ -495,6 +517,7 @@ def finish(found: Mapping[str, Any]) -> Request:
 PLAIN = tuple(
     name for name in Request.__struct_fields__ if name not in ("error_type", "status_code")
 )
+_PLAIN = frozenset(PLAIN)
 
 
 def is_index(key: str) -> bool:
