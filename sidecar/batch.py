@@ -107,6 +107,8 @@ class Batch:
         self._is_due, self._waited_lines = False, 0
         self._is_written = False
         self._missed = 0
+        self.writings = 0
+        """How often it was written anew: what did not fit before may fit now."""
         self._decode_lines: Decode = _decode_none
         self._decode_known: Decode = _decode_none
         """The same, and faster, for lines whose fields have only values as they had before."""
@@ -144,6 +146,7 @@ class Batch:
         if self._is_due:
             self._version, self._epoch = self._compiled.version, self._meter.epoch
             self._is_due, self._waited_lines = False, 0
+            self.writings += 1
             self._write()
         return self._is_written
 

@@ -129,6 +129,7 @@ class Source:
         "stream",
         "wait",
         "waits",
+        "writings",
     )
 
     def __init__(self, path: str) -> None:
@@ -143,7 +144,8 @@ class Source:
         self.waits = 0
         """How often in a row not all lines of a read were of known shapes."""
         self.wait = 0
-        """How many reads are not tried at once after that."""
+        """How many reads are not tried at once after that, or until its batch is written anew."""
+        self.writings = 0
         self.noise: noise.Noise | None = None
         """Tells by their bytes lines that are no request."""
         self.memories: dict[str, Memory] = {}
@@ -378,10 +380,12 @@ class Pipeline:
     ) -> list[Any] | None:
         """Decode whole lines at once; `None` where not each of them, but the blank ones, is one record of a known shape."""
         batch = source.batch
+        if batch is None or not self._is_between_lines(source) or not batch.renew(whole):
+            return None
+        if source.writings != batch.writings:
+            source.writings, source.waits, source.wait = batch.writings, 0, 0
         if source.wait:
             source.wait -= 1
-            return None
-        if batch is None or not self._is_between_lines(source) or not batch.renew(whole):
             return None
         lines, number = text() or (None, 0)
         records = batch.records(lines) if lines is not None else None

@@ -18,7 +18,7 @@ from .lines import LineSplitter
 
 CHUNK_BYTES = 256 * 1024
 """What is read at once; more would fall out of the processor's cache before it is counted."""
-LONG_CHUNK_BYTES = 4 * CHUNK_BYTES
+LONG_CHUNK_BYTES = 8 * CHUNK_BYTES
 """The same where lines are long: what is done once for all lines of a reading is done for few of them."""
 _LONG_LINE_BYTES = 4096
 _buffer = bytearray(LONG_CHUNK_BYTES)
