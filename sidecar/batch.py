@@ -104,7 +104,8 @@ class Batch:
         self._compiled, self._meter = compiled, meter
         self._labels, self._rivals = labels, rivals
         self._version, self._epoch = 0, meter.epoch
-        self._is_due, self._waited_lines = False, 0
+        self._waited_lines = 0
+        """How many lines came since there was a new shape."""
         self._is_written = False
         self._missed = 0
         self.writings = 0
@@ -137,15 +138,12 @@ class Batch:
 
     def renew(self, text: bytes | memoryview) -> bool:
         """Take in the shapes that came since, soon; tell whether any lines of a text can be read."""
-        if self._epoch != self._meter.epoch:
-            self._is_due = True
-        elif self._version != self._compiled.version:
+        if self._version != self._compiled.version:
             # what comes with it is written with it
             self._waited_lines += bytes(text).count(b"\n") or 1
-            self._is_due = self._waited_lines > LINES_BEFORE_WRITTEN
-        if self._is_due:
+        if self._epoch != self._meter.epoch or self._waited_lines > LINES_BEFORE_WRITTEN:
             self._version, self._epoch = self._compiled.version, self._meter.epoch
-            self._is_due, self._waited_lines = False, 0
+            self._waited_lines = 0
             self.writings += 1
             self._write()
         return self._is_written

@@ -113,12 +113,16 @@ class Compiled:
     """What a parser keeps: a function for each shape of record, and how often the others came."""
 
     def __init__(
-        self, tables: tuple[Table, ...], *, gives_found: bool = False, is_essential: bool = False
+        self,
+        tables: tuple[Table, ...],
+        *,
+        gives_found: bool = False,
+        whole: Compiled | None = None,
     ) -> None:
         self.tables = tables
         self.gives_found = gives_found
-        self.is_essential = is_essential
-        """Whether there is nothing in its records but what the tables look at."""
+        self.whole = whole
+        """What reads whole records, where this one reads of them what the tables look at; both have one room."""
         self.missed = 0
         self.essential: tuple[Reads, Parser] | None = None
         """What the tables look at, and what reads records of that alone: those whose other keys are ever new."""
@@ -191,8 +195,8 @@ class Compiled:
                 if answer is not None:
                     break
         self.missed += 1
-        if self.missed >= MISSED_BEFORE_ESSENCE and not self.is_essential:
-            compiled = Compiled(self.tables, gives_found=self.gives_found, is_essential=True)
+        if self.missed >= MISSED_BEFORE_ESSENCE and self.whole is None:
+            compiled = Compiled(self.tables, gives_found=self.gives_found, whole=self)
             self.essential = looked_at(self.tables), compiled.parse
         return answer
 
@@ -224,19 +228,20 @@ class Compiled:
 
     def is_due(self, shape: Any, times_before: int = SEEN_BEFORE_COMPILED) -> bool:
         """Tell whether a shape has come often enough to be compiled, and there is room."""
-        if self.shapes >= MAX_SHAPES:
-            self.refused += 1
-            if self.refused < REFUSED_BEFORE_FORGOTTEN:
+        room = self.whole or self
+        if room.shapes >= MAX_SHAPES:
+            room.refused += 1
+            if room.refused < REFUSED_BEFORE_FORGOTTEN:
                 return False
             # the log is another one now
-            self.forget()
+            room.forget()
         if len(self.seen) >= 1024:
             self.seen.clear()
         times = self.seen[shape] = self.seen.get(shape, 0) + 1
         if times < times_before:
             return False
         del self.seen[shape]
-        self.shapes += 1
+        room.shapes += 1
         return True
 
     def first(self, record: Record) -> Any:
@@ -431,7 +436,7 @@ def _kind_of(value: Any) -> type:
     if type(value) is str and len(value) <= 40:
         try:
             return type(msgspec.convert(value, KIND_OF_READ["timestamp"]))
-        except msgspec.ValidationError:
+        except (msgspec.ValidationError, UnicodeEncodeError):
             pass
     return type(value)
 

@@ -502,28 +502,24 @@ class Pipeline:
             if type(record) is not dict or "log" in record:
                 break
             place += 1
-            asked = {} if is_always_asked else self._may_want(record)
-            if is_always_asked or (last in asked and passes(asked[last], record)):
+            asked = None if is_always_asked else self._may_want(record)
+            result: str | None = None
+            if asked is None or (last in asked and passes(asked[last], record)):
                 try:
                     requests = parser(record, memory)
                     if requests and not is_ours:
                         checked(requests)
                 except Exception as error:
-                    result: str | None = self._blame(name, error)
+                    result = self._blame(name, error)
                 else:
                     if requests and is_plain and len(requests) == 1 and requests[0].id is None:
                         add(requests[0], extra)
                         counted += 1
                         continue
-                    result = (
-                        None
-                        if requests is None
-                        else self._take(source, installed, record, requests)
-                    )
-                if result is None:
-                    result = self._ask_others(source, record, 0)
-            else:
-                result = self._ask_others(source, record, 0)
+                    if requests is not None:
+                        result = self._take(source, installed, record, requests)
+            if result is None:
+                result = self._ask_others(source, record, 0, asked or self._may_want(record))
             self._end(source, result or "ignored")
             if source.last_parser != last or not self._is_between_lines(source):
                 break
@@ -746,19 +742,17 @@ class Pipeline:
 
     def _record(self, source: Source, record: Record, depth: int) -> str | None:
         """Ask the parsers, then open what is inside; `None` where nobody claims any of it."""
-        last = source.last_parser
-        if last is not None:
-            asked = self._may_want(record)
-            if last in asked and passes(asked[last], record):
-                result = self._ask(source, last, record)
-                if result is not None:
-                    return result
-        return self._ask_others(source, record, depth)
+        last, asked = source.last_parser, self._may_want(record)
+        if last is not None and last in asked and passes(asked[last], record):
+            result = self._ask(source, last, record)
+            if result is not None:
+                return result
+        return self._ask_others(source, record, depth, asked)
 
-    def _ask_others(self, source: Source, record: Record, depth: int) -> str | None:
+    def _ask_others(self, source: Source, record: Record, depth: int, asked: Asked) -> str | None:
         """Do what `_record` does after it has asked the parser that claimed the last record."""
         last = source.last_parser
-        for place, tests in self._may_want(record).items():
+        for place, tests in asked.items():
             if place != last and (tests is None or passes(tests, record)):
                 result = self._ask(source, place, record)
                 if result is not None:

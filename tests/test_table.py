@@ -436,8 +436,7 @@ def test_the_functions_kept_are_few_and_what_comes_after_is_read_all_the_same() 
         if isinstance(one, FunctionType) and "<table shapes>" in one.__code__.co_filename
     ]
     assert len(answers) == 1
-    # one more is for what is looked at alone, which all those that came after have in common
-    assert 0 < len(written) <= MAX_SHAPES + 1
+    assert 0 < len(written) <= MAX_SHAPES
 
 
 def test_shapes_that_no_longer_come_make_room_for_those_that_do() -> None:

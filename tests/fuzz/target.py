@@ -22,6 +22,10 @@ with atheris.instrument_imports(include=["sidecar", "parsers"]):
 
     # parsers are loaded with the first pipeline
     invariants.Counted()
+    from sidecar import batch
+
+# what is made up is short: so few lines are to be counted at once, too
+batch.LINES_BEFORE_WRITTEN = 0
 
 WORDS = [
     *['{"', '":', "[]", "{}", "null", "true", "\\ud800", "1e999", "-1", "18446744073709551616"],
