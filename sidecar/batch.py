@@ -8,7 +8,7 @@ and both give the same: a test holds them against each other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
@@ -360,8 +360,16 @@ def _loop_source(
     """
     table = writer.table
     failure = _failure(writer)
-    spelling = dict.fromkeys(["failure"] if failure else [])
-    spelling |= _spelling(writer, _label_chains(table, labels))
+    spelling: dict[str, None] = {"failure": None} if failure else {}
+    for chain in _label_chains(table, labels):
+        if not writer.reachable(chain):
+            continue
+        while chain[:-1] not in writer.known:
+            chain = chain[:-1]
+        value = writer.access(chain)
+        if writer.kinds.get(chain) not in _SCALARS:
+            value = f"None if {value} is None else repr({value})"
+        spelling[value] = None
     access = _moment(writer)
     moment = "moment" if access else ""
     first: list[str] = []
@@ -442,59 +450,18 @@ def _loop_source(
     )
 
 
-def _spelling(writer: Writer, chains: Iterable[tuple[str, ...]]) -> dict[str, None]:
-    """Write, once each, what stands at places as it stands there; of an object whose keys are not known, all of it."""
-    spelling: dict[str, None] = {}
-    for chain in chains:
-        if not writer.reachable(chain):
-            continue
-        while chain[:-1] not in writer.known:
-            chain = chain[:-1]
-        value = writer.access(chain)
-        if writer.kinds.get(chain) not in _SCALARS:
-            value = f"None if {value} is None else repr({value})"
-        spelling[value] = None
-    return spelling
-
-
-class _Failures(dict[tuple[Any, ...], tuple[Any, ...]]):
-    """What was told of a failure, word by word → its class and status, for words that come again."""
-
-    def keep(self, said: tuple[Any, ...], kind: Any, status: str | None) -> tuple[Any, ...]:
-        if sum([len(one) for one in said if type(one) is str]) <= MAX_SPELLING:
-            if len(self) >= MAX_CELLS:
-                self.clear()
-            self[said] = kind, status
-        return kind, status
-
-
 def _failure(writer: Writer) -> list[str]:
     """Write what class of error is told, and with which status: the words may be others each time, and many."""
-    sources = writer.table.sources
     places = {
         writer.access(chain) for chain in _error_places(writer.table) if writer.reachable(chain)
     }
     if not places:
         return []
-    chains = [
-        chain
-        for name in ("status_code", "error")
-        for take in sources.get(name, ())
-        for chain in chains_of(take)
-    ]
-    writer.names["failures"] = _Failures()
     with writer.only_if(" or ".join([f"{place} is not None" for place in sorted(places)])):
-        writer.lines += [
-            f"said = ({', '.join(_spelling(writer, chains))},)",
-            "failure = failures.get(said)",
-        ]
-        with writer.only_if("failure is None"):
-            writer.field("status_code")
-            writer.field("error")
-            status = "status_code" if "status_code" in writer.can else "None"
-            writer.lines.append(
-                f"failure = failures.keep(said, error and error_type({status}, *error), {status})"
-            )
+        writer.field("status_code")
+        writer.field("error")
+        status = "status_code" if "status_code" in writer.can else "None"
+        writer.lines.append(f"failure = error and error_type({status}, *error), {status}")
     # outside of the condition they are not known
     writer.can -= {"status_code", "error"}
     lines, writer.lines = writer.lines, []
